@@ -1,2 +1,55 @@
-//! Binary.
-fn main() {}
+//! Project commands: `cargo xtask check` is everything that CI runs, `cargo xtask tidy` its last step alone.
+mod check;
+mod tidy;
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+const USAGE: &str = "\
+Usage: cargo xtask COMMAND
+
+Commands:
+  check   formatting, clippy, every test, documentation, tidy; all failures together (exit 1 if any)
+  tidy    the rules of style that a program can check";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["check"] => exit(check::run(&root())),
+        ["tidy"] => exit(tidy_alone(&root())),
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn exit(passed: bool) -> ExitCode {
+    if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn tidy_alone(root: &Path) -> bool {
+    let complaints = tidy::complaints(root);
+    for complaint in &complaints {
+        println!("{complaint}");
+    }
+    complaints.is_empty()
+}
+
+/// The workspace's folder. Read at run time, so that a checkout that was moved after the build still works.
+fn root() -> PathBuf {
+    let xtask = env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    xtask.parent().map_or(xtask.clone(), Path::to_path_buf)
+}
