@@ -1,0 +1,101 @@
+//! Bodies of Halley's own operations: join, leave and kick; integers are big endian int32.
+
+/// What became of a join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum JoinStatus {
+    /// The connection is a member, be it since now or since before.
+    Joined = 0,
+    /// The login does not allow this room, or the name is not one.
+    Refused = 1,
+    /// The connection is in as many rooms as it may be.
+    TooManyRooms = 2,
+}
+
+/// Body of a join reply: `status · members`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JoinReply {
+    /// What became of the join.
+    pub status: JoinStatus,
+    /// Members of the room, as far as the gateway knows; 0 where the status is not `Joined`.
+    pub members: i32,
+}
+
+impl JoinReply {
+    /// The body.
+    pub const fn to_bytes(self) -> [u8; 8] {
+        let [s0, s1, s2, s3] = (self.status as i32).to_be_bytes();
+        let [m0, m1, m2, m3] = self.members.to_be_bytes();
+        [s0, s1, s2, s3, m0, m1, m2, m3]
+    }
+
+    /// Reads a body; `None` if it is not one. Bytes behind are left to later versions.
+    pub fn parse(body: &[u8]) -> Option<Self> {
+        let (status, rest) = int32(body)?;
+        let (members, _) = int32(rest)?;
+        let status = match status {
+            0 => JoinStatus::Joined,
+            1 => JoinStatus::Refused,
+            2 => JoinStatus::TooManyRooms,
+            _ => return None,
+        };
+        Some(Self { status, members })
+    }
+}
+
+/// Body of a leave reply: `status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum LeaveStatus {
+    /// No push of this room begun from now on reaches the connection.
+    Left = 0,
+    /// The connection was not in this room.
+    NotMember = 1,
+}
+
+impl LeaveStatus {
+    /// The body.
+    pub const fn to_bytes(self) -> [u8; 4] {
+        (self as i32).to_be_bytes()
+    }
+
+    /// Reads a body; `None` if it is not one. Bytes behind are left to later versions.
+    pub fn parse(body: &[u8]) -> Option<Self> {
+        match int32(body)?.0 {
+            0 => Some(Self::Left),
+            1 => Some(Self::NotMember),
+            _ => None,
+        }
+    }
+}
+
+/// Body of a kick: `code · text`. TCP clients learn from it what WebSocket clients see in the close frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kick<'a> {
+    /// The WebSocket close code, see [`crate::close`].
+    pub code: i32,
+    /// For people, UTF-8.
+    pub text: &'a str,
+}
+
+impl<'a> Kick<'a> {
+    /// Writes the body and returns its length, `4 + text.len()`, which `out` must hold.
+    pub fn write(&self, out: &mut [u8]) -> usize {
+        let bytes = 4 + self.text.len();
+        out[..4].copy_from_slice(&self.code.to_be_bytes());
+        out[4..bytes].copy_from_slice(self.text.as_bytes());
+        bytes
+    }
+
+    /// Reads a body; `None` if it is not one.
+    pub fn parse(body: &'a [u8]) -> Option<Self> {
+        let (code, text) = int32(body)?;
+        let text = core::str::from_utf8(text).ok()?;
+        Some(Self { code, text })
+    }
+}
+
+fn int32(bytes: &[u8]) -> Option<(i32, &[u8])> {
+    let (value, rest) = bytes.split_first_chunk()?;
+    Some((i32::from_be_bytes(*value), rest))
+}
