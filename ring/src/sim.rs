@@ -1,0 +1,466 @@
+//! A simulated ring and network, in memory, seeded and deterministic.
+//!
+//! It keeps the kernel's split: receives and sends complete in their call, closes, polls, accepts and
+//! doorbells only in `wait`. A hostile [`Weather`] cuts sends short, refuses them, and delays and
+//! reorders completions; the same seed gives the same run.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::bell::Bell;
+use crate::{ArmedPolls, Completion, Errno, Received, RecvRequest, Ring, RingCounters, SendFailure, Slot, Wait};
+
+/// How unkind the simulated kernel is: chances in 256 for each event.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Weather {
+    /// A send takes only a part.
+    pub short_send: u8,
+    /// A send takes nothing.
+    pub blocked_send: u8,
+    /// A receive gets only a part.
+    pub short_recv: u8,
+    /// A completion waits for a later `wait`, behind others.
+    pub late: u8,
+    /// An accept fails.
+    pub failed_accept: u8,
+}
+
+/// A client of the simulated network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientId(pub usize);
+
+/// Where the server's end of a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Server {
+    Waiting,
+    Accepted { ring: usize, slot: Slot },
+    Closed,
+}
+
+#[derive(Debug)]
+struct Endpoint {
+    server: Server,
+    to_server: VecDeque<u8>,
+    to_client: VecDeque<u8>,
+    /// Bytes `to_client` holds at most: the kernel's send buffer and the peer's window.
+    window: usize,
+    client_closed: bool,
+    reset: bool,
+}
+
+/// The network that rings and clients share.
+#[derive(Debug)]
+pub struct Net {
+    listeners: Vec<VecDeque<ClientId>>,
+    endpoints: Vec<Endpoint>,
+    rings: usize,
+    random: Random,
+    weather: Weather,
+}
+
+/// A handle to the network; clones share it.
+#[derive(Clone, Debug)]
+pub struct SimNet(Rc<RefCell<Net>>);
+
+/// Bytes in flight to a client that does not read, unless changed.
+const WINDOW: usize = 16384;
+
+impl SimNet {
+    /// A network with so many listeners.
+    pub fn new(listeners: usize, seed: u64, weather: Weather) -> Self {
+        Self(Rc::new(RefCell::new(Net {
+            listeners: vec![VecDeque::new(); listeners],
+            endpoints: Vec::new(),
+            rings: 0,
+            random: Random(seed),
+            weather,
+        })))
+    }
+
+    /// A ring on this network.
+    pub fn ring(&self, slots: u32, accepts: u16) -> SimRing {
+        let mut net = self.0.borrow_mut();
+        net.rings += 1;
+        SimRing {
+            net: self.clone(),
+            index: net.rings - 1,
+            slots: (0..slots).map(|_| Place::default()).collect(),
+            accepts: vec![None; usize::from(accepts)],
+            watched: vec![false; net.listeners.len()],
+            queued: Vec::new(),
+            due: VecDeque::new(),
+            ready: VecDeque::new(),
+            rung: Arc::new(AtomicBool::new(false)),
+            notified: Rc::new(RefCell::new(0)),
+            counters: RingCounters::default(),
+        }
+    }
+
+    /// Changes how unkind the network is from now on.
+    pub fn set_weather(&self, weather: Weather) {
+        self.0.borrow_mut().weather = weather;
+    }
+
+    /// Connects a client; it waits in the listener's queue until a ring accepts it.
+    pub fn connect(&self, listener: usize) -> ClientId {
+        let mut net = self.0.borrow_mut();
+        let id = ClientId(net.endpoints.len());
+        net.endpoints.push(Endpoint {
+            server: Server::Waiting,
+            to_server: VecDeque::new(),
+            to_client: VecDeque::new(),
+            window: WINDOW,
+            client_closed: false,
+            reset: false,
+        });
+        net.listeners[listener].push_back(id);
+        id
+    }
+
+    /// Sends bytes to the server.
+    pub fn send(&self, client: ClientId, bytes: &[u8]) {
+        self.0.borrow_mut().endpoints[client.0].to_server.extend(bytes);
+    }
+
+    /// Reads at most `max` of what has arrived.
+    pub fn recv(&self, client: ClientId, max: usize) -> Vec<u8> {
+        let mut net = self.0.borrow_mut();
+        let arrived = &mut net.endpoints[client.0].to_client;
+        let bytes = arrived.len().min(max);
+        arrived.drain(..bytes).collect()
+    }
+
+    /// Sets how many unread bytes the client's side takes.
+    pub fn set_window(&self, client: ClientId, bytes: usize) {
+        self.0.borrow_mut().endpoints[client.0].window = bytes;
+    }
+
+    /// The client ends its sending side.
+    pub fn close(&self, client: ClientId) {
+        self.0.borrow_mut().endpoints[client.0].client_closed = true;
+    }
+
+    /// The client breaks the connection.
+    pub fn reset(&self, client: ClientId) {
+        self.0.borrow_mut().endpoints[client.0].reset = true;
+    }
+
+    /// Whether the server has closed its side. Unread bytes are still to be had.
+    pub fn server_closed(&self, client: ClientId) -> bool {
+        self.0.borrow().endpoints[client.0].server == Server::Closed
+    }
+
+    /// Which ring accepted the client.
+    pub fn accepted_by(&self, client: ClientId) -> Option<usize> {
+        match self.0.borrow().endpoints[client.0].server {
+            Server::Accepted { ring, .. } => Some(ring),
+            _ => None,
+        }
+    }
+}
+
+/// SplitMix64: enough to choose the weather.
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn chance(&mut self, in_256: u8) -> bool {
+        in_256 > 0 && self.next() % 256 < u64::from(in_256)
+    }
+
+    /// A part of `whole`, less than all of it.
+    fn part(&mut self, whole: usize) -> usize {
+        usize::try_from(self.next()).unwrap_or(usize::MAX) % whole.max(1)
+    }
+}
+
+/// One place of the simulated table.
+#[derive(Debug, Default)]
+struct Place {
+    endpoint: Option<ClientId>,
+    /// Generation of the armed poll for reading.
+    readable: Option<u32>,
+    /// Generation of the armed poll for writing.
+    writable: Option<u32>,
+    /// Closed while a poll that nobody cancelled was armed: the socket lives on, as in the kernel.
+    leaked: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Queued {
+    Accept { listener: usize, place: u16, slot: Slot },
+    CancelAccept(u16),
+    Watch(usize),
+    Unwatch(usize),
+    Readable(Slot, u32),
+    Writable(Slot, u32),
+    Close(Slot, u32, ArmedPolls),
+}
+
+/// A simulated reactor.
+#[derive(Debug)]
+pub struct SimRing {
+    net: SimNet,
+    index: usize,
+    slots: Vec<Place>,
+    accepts: Vec<Option<(usize, Slot)>>,
+    watched: Vec<bool>,
+    queued: Vec<Queued>,
+    /// Completions that the kernel holds back.
+    due: VecDeque<Completion>,
+    ready: VecDeque<Completion>,
+    rung: Arc<AtomicBool>,
+    notified: Rc<RefCell<u64>>,
+    counters: RingCounters,
+}
+
+impl SimRing {
+    /// How often control was notified; shared with the ring.
+    pub fn notified(&self) -> Rc<RefCell<u64>> {
+        Rc::clone(&self.notified)
+    }
+
+    /// Sockets that stay open because a poll was left armed over their close.
+    pub fn leaked(&self) -> usize {
+        self.slots.iter().filter(|place| place.leaked).count()
+    }
+
+    fn start(&mut self, operation: Queued) {
+        match operation {
+            Queued::Accept { listener, place, slot } => {
+                assert!(self.slots[slot.at()].endpoint.is_none(), "an accept into a used slot replaces it");
+                let before = self.accepts[usize::from(place)].replace((listener, slot));
+                assert!(before.is_none(), "one accept per place");
+            }
+            Queued::CancelAccept(place) => {
+                if self.accepts[usize::from(place)].take().is_some() {
+                    self.due.push_back(Completion::Accepted { place, result: Err(Errno::CANCELED) });
+                }
+            }
+            Queued::Watch(listener) => self.watched[listener] = true,
+            Queued::Unwatch(listener) => {
+                if std::mem::take(&mut self.watched[listener]) {
+                    self.due.push_back(Completion::ListenerReady { listener });
+                }
+            }
+            Queued::Readable(slot, generation) => {
+                let before = self.slots[slot.at()].readable.replace(generation);
+                assert!(before.is_none(), "one poll for reading per slot");
+            }
+            Queued::Writable(slot, generation) => {
+                let before = self.slots[slot.at()].writable.replace(generation);
+                assert!(before.is_none(), "one poll for writing per slot");
+            }
+            Queued::Close(slot, generation, armed) => self.close_now(slot, generation, armed),
+        }
+    }
+
+    fn close_now(&mut self, slot: Slot, generation: u32, armed: ArmedPolls) {
+        let place = &mut self.slots[slot.at()];
+        let client = place.endpoint.take().expect("a close of an open slot");
+        if armed.readable && let Some(generation) = place.readable.take() {
+            self.due.push_back(Completion::Readable { slot, generation });
+        }
+        if armed.writable && let Some(generation) = place.writable.take() {
+            self.due.push_back(Completion::Writable { slot, generation });
+        }
+        if place.readable.is_some() || place.writable.is_some() {
+            place.leaked = true;
+        } else {
+            self.net.0.borrow_mut().endpoints[client.0].server = Server::Closed;
+        }
+        self.due.push_back(Completion::Closed { slot, generation });
+    }
+
+    /// Completes what the network allows.
+    fn progress(&mut self) {
+        let mut net = self.net.0.borrow_mut();
+        let net = &mut *net;
+        for (place, armed) in self.accepts.iter_mut().enumerate() {
+            let Some((listener, slot)) = *armed else { continue };
+            if net.listeners[listener].is_empty() {
+                continue;
+            }
+            *armed = None;
+            let place = u16::try_from(place).expect("few accepts");
+            if net.random.chance(net.weather.failed_accept) {
+                self.due.push_back(Completion::Accepted { place, result: Err(Errno::NFILE) });
+                continue;
+            }
+            let client = net.listeners[listener].pop_front().expect("looked at above");
+            net.endpoints[client.0].server = Server::Accepted { ring: self.index, slot };
+            self.slots[slot.at()].endpoint = Some(client);
+            self.due.push_back(Completion::Accepted { place, result: Ok(peer(client)) });
+        }
+        for (listener, watched) in self.watched.iter_mut().enumerate() {
+            if *watched && !net.listeners[listener].is_empty() {
+                *watched = false;
+                self.due.push_back(Completion::ListenerReady { listener });
+            }
+        }
+        for (at, place) in self.slots.iter_mut().enumerate() {
+            let Some(client) = place.endpoint else { continue };
+            let end = &net.endpoints[client.0];
+            let slot = Slot(u32::try_from(at).expect("slots are u32"));
+            let readable = !end.to_server.is_empty() || end.client_closed || end.reset;
+            if readable && let Some(generation) = place.readable.take() {
+                self.due.push_back(Completion::Readable { slot, generation });
+            }
+            let writable = end.to_client.len() < end.window || end.reset;
+            if writable && let Some(generation) = place.writable.take() {
+                self.due.push_back(Completion::Writable { slot, generation });
+            }
+        }
+    }
+
+    /// Lets due completions through, in the order and number that the weather allows.
+    fn release(&mut self) {
+        let mut net = self.net.0.borrow_mut();
+        for _ in 0..self.due.len() {
+            let Some(completion) = self.due.pop_front() else { break };
+            let late = net.weather.late;
+            if net.random.chance(late) {
+                self.due.push_back(completion);
+            } else {
+                self.ready.push_back(completion);
+            }
+        }
+    }
+}
+
+/// The address of a simulated client.
+fn peer(client: ClientId) -> SocketAddr {
+    let number = u32::try_from(client.0).unwrap_or(u32::MAX);
+    let [_, b, c, d] = number.to_be_bytes();
+    ([10, b, c, d], 40000).into()
+}
+
+impl Ring for SimRing {
+    fn accept(&mut self, listener: usize, place: u16, slot: Slot) {
+        self.queued.push(Queued::Accept { listener, place, slot });
+    }
+
+    fn cancel_accept(&mut self, place: u16) {
+        self.queued.push(Queued::CancelAccept(place));
+    }
+
+    fn watch_listener(&mut self, listener: usize) {
+        self.queued.push(Queued::Watch(listener));
+    }
+
+    fn unwatch_listener(&mut self, listener: usize) {
+        self.queued.push(Queued::Unwatch(listener));
+    }
+
+    fn poll_readable(&mut self, slot: Slot, generation: u32) {
+        self.queued.push(Queued::Readable(slot, generation));
+    }
+
+    fn poll_writable(&mut self, slot: Slot, generation: u32) {
+        self.queued.push(Queued::Writable(slot, generation));
+    }
+
+    fn close(&mut self, slot: Slot, generation: u32, armed: ArmedPolls) {
+        self.queued.push(Queued::Close(slot, generation, armed));
+    }
+
+    fn notify(&mut self) {
+        *self.notified.borrow_mut() += 1;
+    }
+
+    fn recv(&mut self, buffer: &mut [u8], requests: &[RecvRequest], received: &mut Vec<Received>) {
+        received.clear();
+        self.counters.enters += 1;
+        let mut net = self.net.0.borrow_mut();
+        let net = &mut *net;
+        for request in requests {
+            let client = self.slots[request.slot.at()].endpoint.expect("a receive on an open slot");
+            let into = &mut buffer[request.start..request.start + request.bytes as usize];
+            let end = &mut net.endpoints[client.0];
+            let mut bytes = into.len().min(end.to_server.len());
+            if bytes > 1 && net.random.chance(net.weather.short_recv) {
+                bytes = 1 + net.random.part(bytes);
+            }
+            for (target, byte) in into.iter_mut().zip(end.to_server.drain(..bytes)) {
+                *target = byte;
+            }
+            received.push(match bytes {
+                _ if end.reset => Received::Broken(Errno::CONNRESET),
+                0 if end.client_closed => Received::End,
+                0 => Received::Nothing,
+                _ => Received::Bytes {
+                    bytes: u32::try_from(bytes).expect("requests are u32"),
+                    more: !end.to_server.is_empty() || end.client_closed,
+                },
+            });
+        }
+        self.counters.completions += requests.len() as u64;
+    }
+
+    fn send<'a>(&mut self, batch: impl Iterator<Item = (Slot, &'a [u8])>, failures: &mut Vec<SendFailure>) {
+        failures.clear();
+        self.counters.enters += 1;
+        let mut net = self.net.0.borrow_mut();
+        let net = &mut *net;
+        let mut seen = Vec::new();
+        for (place, (slot, bytes)) in batch.enumerate() {
+            assert!(!seen.contains(&slot), "two sends to one connection in a batch");
+            seen.push(slot);
+            let place = u16::try_from(place).expect("a batch is small");
+            let client = self.slots[slot.at()].endpoint.expect("a send on an open slot");
+            let end = &mut net.endpoints[client.0];
+            if end.reset {
+                failures.push(SendFailure { place, result: Err(Errno::CONNRESET) });
+                continue;
+            }
+            let mut taken = bytes.len().min(end.window.saturating_sub(end.to_client.len()));
+            if net.random.chance(net.weather.blocked_send) {
+                taken = 0;
+            } else if net.random.chance(net.weather.short_send) {
+                taken = net.random.part(taken + 1);
+            }
+            end.to_client.extend(&bytes[..taken]);
+            if taken < bytes.len() {
+                self.counters.completions += 1;
+                failures.push(SendFailure { place, result: Ok(u32::try_from(taken).expect("a run is small")) });
+            }
+        }
+    }
+
+    fn wait(&mut self, _how: Wait) {
+        self.counters.enters += 1;
+        for operation in std::mem::take(&mut self.queued) {
+            self.start(operation);
+        }
+        self.progress();
+        if self.rung.swap(false, Ordering::SeqCst) {
+            self.due.push_back(Completion::Doorbell);
+        }
+        self.release();
+    }
+
+    fn next(&mut self) -> Option<Completion> {
+        let completion = self.ready.pop_front()?;
+        self.counters.completions += 1;
+        Some(completion)
+    }
+
+    fn bell(&self) -> Bell {
+        Bell::Flag(Arc::clone(&self.rung))
+    }
+
+    fn counters(&self) -> RingCounters {
+        self.counters
+    }
+}
