@@ -108,7 +108,14 @@ pub(crate) fn probe(ring: &mut IoUring) -> Result<bool, SetupError> {
     run(ring, &close)?;
     let result = ring.completion().next().map(|entry| entry.result());
     expect("a close must complete at once", result == Some(0))?;
-    Ok(bell::send_message(ring.as_raw_fd()).is_ok())
+    let messages = bell::send_message(ring.as_raw_fd()).is_ok();
+    if messages {
+        let brief = types::Timespec::new().sec(1);
+        step("waiting", ring.submitter().submit_with_args(1, &types::SubmitArgs::new().timespec(&brief)))?;
+        let arrived = ring.completion().next().is_some_and(|entry| entry.user_data() == bell::DOORBELL);
+        expect("a message to the ring must arrive", arrived)?;
+    }
+    Ok(messages)
 }
 
 /// Submits one entry and waits for nothing.
