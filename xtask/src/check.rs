@@ -19,23 +19,10 @@ struct Step {
 
 /// Plain cargo calls on cargo's own target directory, so that a second run finds everything built.
 const STEPS: &[Step] = &[
-    Step {
-        name: "format",
-        arguments: &["fmt", "--all", "--check"],
-        environment: &[],
-        shown: false,
-    },
+    Step { name: "format", arguments: &["fmt", "--all", "--check"], environment: &[], shown: false },
     Step {
         name: "clippy",
-        arguments: &[
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--locked",
-            "--",
-            "-D",
-            "warnings",
-        ],
+        arguments: &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
         environment: &[],
         shown: false,
     },
@@ -63,10 +50,7 @@ struct Outcome {
 
 /// Runs all steps and prints the summary; true if every one passed.
 pub(crate) fn run(root: &Path) -> bool {
-    let mut outcomes: Vec<Outcome> = STEPS
-        .iter()
-        .map(|step| timed(step.name, || cargo(root, step)))
-        .collect();
+    let mut outcomes: Vec<Outcome> = STEPS.iter().map(|step| timed(step.name, || cargo(root, step))).collect();
     outcomes.push(timed("tidy", || tidy_step(root)));
 
     for outcome in &outcomes {
@@ -85,35 +69,22 @@ fn timed(name: &'static str, step: impl FnOnce() -> Result<(), String>) -> Outco
     println!("──── {name}");
     let start = Instant::now();
     let failure = step().err();
-    Outcome {
-        name,
-        failure,
-        took: start.elapsed(),
-    }
+    Outcome { name, failure, took: start.elapsed() }
 }
 
 fn cargo(root: &Path, step: &Step) -> Result<(), String> {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command
-        .args(step.arguments)
-        .envs(step.environment.iter().copied())
-        .current_dir(root);
+    command.args(step.arguments).envs(step.environment.iter().copied()).current_dir(root);
     let ended = if step.shown {
-        command.status().map(|status| Output {
-            status,
-            stdout: Vec::new(),
-            stderr: Vec::new(),
-        })
+        command.status().map(|status| Output { status, stdout: Vec::new(), stderr: Vec::new() })
     } else {
         command.output()
     };
     match ended {
         Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(format!(
-            "{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        )),
+        Ok(output) => {
+            Err(format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+        }
         Err(error) => Err(format!("cargo could not be started: {error}")),
     }
 }
@@ -129,18 +100,8 @@ fn tidy_step(root: &Path) -> Result<(), String> {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let result = if self.failure.is_none() {
-            "ok"
-        } else {
-            "FAILED"
-        };
-        write!(
-            out,
-            "{:<8} {:<7} {:>7.1}",
-            self.name,
-            result,
-            self.took.as_secs_f32()
-        )
+        let result = if self.failure.is_none() { "ok" } else { "FAILED" };
+        write!(out, "{:<8} {:<7} {:>7.1}", self.name, result, self.took.as_secs_f32())
     }
 }
 
@@ -149,12 +110,7 @@ mod tests {
     use super::*;
 
     fn step(arguments: &'static [&'static str]) -> Step {
-        Step {
-            name: "step",
-            arguments,
-            environment: &[],
-            shown: false,
-        }
+        Step { name: "step", arguments, environment: &[], shown: false }
     }
 
     #[test]

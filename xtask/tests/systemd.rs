@@ -9,22 +9,11 @@ fn verify(unit: &str) -> Option<Result<(), String>> {
     let path = scratch.path().join("halley.service");
     let unit = unit.replace("/usr/bin/halley", &program.display().to_string());
     fs::write(&path, unit).expect("a copy of the unit");
-    let output = Command::new("systemd-analyze")
-        .args(["verify", "--man=no"])
-        .arg(&path)
-        .output()
-        .ok()?;
+    let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path).output().ok()?;
     // An unknown key is only a warning to it, and to us a mistake.
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let ours: Vec<&str> = said
-        .lines()
-        .filter(|line| line.contains("halley.service"))
-        .collect();
-    Some(if output.status.success() && ours.is_empty() {
-        Ok(())
-    } else {
-        Err(said)
-    })
+    let ours: Vec<&str> = said.lines().filter(|line| line.contains("halley.service")).collect();
+    Some(if output.status.success() && ours.is_empty() { Ok(()) } else { Err(said) })
 }
 
 fn unit() -> String {
@@ -41,30 +30,15 @@ fn systemd_accepts_the_unit_and_would_refuse_a_misspelt_one() {
     };
     assert_eq!(verdict, Ok(()));
     let misspelt = unit.replace("LimitMEMLOCK=", "LimitMEMLOK=");
-    assert!(
-        matches!(verify(&misspelt), Some(Err(_))),
-        "verify accepts anything here"
-    );
+    assert!(matches!(verify(&misspelt), Some(Err(_))), "verify accepts anything here");
 }
 
 #[test]
 fn the_unit_gives_io_uring_what_it_needs() {
     let unit = unit();
     let set = |line: &str| unit.lines().any(|other| other == line);
-    assert!(
-        set("LimitMEMLOCK=infinity"),
-        "ring memory counts against it"
-    );
-    assert!(
-        set("LimitNOFILE=1048576"),
-        "the file table of a ring may not be larger"
-    );
-    assert!(
-        !unit.contains("ProcSubset="),
-        "the start-up check reads /proc/sys"
-    );
-    assert!(
-        set("SystemCallFilter=@system-service"),
-        "holds the io_uring calls, through @aio"
-    );
+    assert!(set("LimitMEMLOCK=infinity"), "ring memory counts against it");
+    assert!(set("LimitNOFILE=1048576"), "the file table of a ring may not be larger");
+    assert!(!unit.contains("ProcSubset="), "the start-up check reads /proc/sys");
+    assert!(set("SystemCallFilter=@system-service"), "holds the io_uring calls, through @aio");
 }

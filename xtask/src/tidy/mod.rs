@@ -53,13 +53,7 @@ pub(crate) fn complaints(root: &Path) -> Vec<Complaint> {
 /// What git tracks or would track; none where this is no git checkout, or there is no git.
 fn git_paths(root: &Path) -> Option<Paths> {
     let output = Command::new("git")
-        .args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ])
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
         .current_dir(root)
         .output()
         .ok()?;
@@ -90,25 +84,13 @@ fn walked_paths(root: &Path) -> io::Result<Paths> {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Complaint {
-    Complaint {
-        path: path.display().to_string(),
-        line: 1,
-        message: format!("cannot be read: {error}"),
-    }
+    Complaint { path: path.display().to_string(), line: 1, message: format!("cannot be read: {error}") }
 }
 
 impl File {
     fn new(path: &str, text: String) -> Self {
-        let code = if has_extension(path, "rs") {
-            code_of(&text)
-        } else {
-            String::new()
-        };
-        Self {
-            path: path.to_owned(),
-            text,
-            code,
-        }
+        let code = if has_extension(path, "rs") { code_of(&text) } else { String::new() };
+        Self { path: path.to_owned(), text, code }
     }
 
     fn is_rust(&self) -> bool {
@@ -116,17 +98,12 @@ impl File {
     }
 
     fn complain(&self, line: usize, message: impl Into<String>) -> Complaint {
-        Complaint {
-            path: self.path.clone(),
-            line,
-            message: message.into(),
-        }
+        Complaint { path: self.path.clone(), line, message: message.into() }
     }
 }
 
 fn has_extension(path: &str, extension: &str) -> bool {
-    path.rsplit_once('.')
-        .is_some_and(|(_, last)| last == extension)
+    path.rsplit_once('.').is_some_and(|(_, last)| last == extension)
 }
 
 impl fmt::Display for Complaint {
@@ -149,9 +126,6 @@ mod tests {
         fs::write(root.join("target/debug/made.rs"), "fn ignored() {}\n").unwrap();
         let found = complaints(root);
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(
-            found[0].to_string().starts_with("src/lib.rs:1: "),
-            "{found:?}"
-        );
+        assert!(found[0].to_string().starts_with("src/lib.rs:1: "), "{found:?}");
     }
 }

@@ -9,44 +9,21 @@ const FUNCTION_LINES_MAX: usize = 70;
 
 /// Where `unsafe` may stand besides `ring/`, and why. The module itself states its invariant and how it is tested.
 const UNSAFE_ALLOWED: &[(&str, &str)] = &[
-    (
-        "ring/",
-        "talks to the kernel: submission entries carry addresses",
-    ),
-    (
-        "gateway/src/alloc.rs",
-        "a global allocator that counts is an unsafe trait",
-    ),
+    ("ring/", "talks to the kernel: submission entries carry addresses"),
+    ("gateway/src/alloc.rs", "a global allocator that counts is an unsafe trait"),
 ];
 
 /// Marks of work left undone, in halves: this file is checked too.
-const UNDONE: &[&str] = &[
-    concat!("TO", "DO"),
-    concat!("FIX", "ME"),
-    concat!("XX", "X"),
-];
+const UNDONE: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
 
 /// Folders of somebody's machine that no file may name.
-const MACHINE_FOLDERS: &[&str] = &[
-    concat!("/ho", "me"),
-    concat!("/ro", "ot"),
-    concat!("/wo", "rk"),
-];
+const MACHINE_FOLDERS: &[&str] = &[concat!("/ho", "me"), concat!("/ro", "ot"), concat!("/wo", "rk")];
 
 /// What the protocol crate must not know: bytes in, events out.
 const PROTOCOL_REFUSED: &[&str] = &["std::io", "std::net", "Instant", "SystemTime"];
 
 /// Words after which a name is defined. Private fields are left out: they look like those of a foreign struct in use.
-const DEFINES: &[&str] = &[
-    "const",
-    "static",
-    "let",
-    "mut",
-    "fn",
-    "pub",
-    "pub(crate)",
-    "pub(super)",
-];
+const DEFINES: &[&str] = &["const", "static", "let", "mut", "fn", "pub", "pub(crate)", "pub(super)"];
 
 /// Applies every rule that concerns this kind of file.
 pub(super) fn apply(file: &File, paths: &Paths, out: &mut Vec<Complaint>) {
@@ -67,9 +44,7 @@ pub(super) fn apply(file: &File, paths: &Paths, out: &mut Vec<Complaint>) {
 }
 
 fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.lines()
-        .enumerate()
-        .map(|(index, line)| (index + 1, line))
+    text.lines().enumerate().map(|(index, line)| (index + 1, line))
 }
 
 fn whitespace(file: &File, out: &mut Vec<Complaint>) {
@@ -103,8 +78,7 @@ fn machine_folders(file: &File, out: &mut Vec<Complaint>) {
         for folder in MACHINE_FOLDERS {
             let named = line.match_indices(folder).any(|(at, _)| {
                 let inside = |c: char| is_word(c) || matches!(c, '.' | '-' | '/' | '}' | ']');
-                !line[..at].ends_with(inside)
-                    && !line[at + folder.len()..].starts_with(|c| is_word(c) || c == '-')
+                !line[..at].ends_with(inside) && !line[at + folder.len()..].starts_with(|c| is_word(c) || c == '-')
             });
             if named {
                 out.push(file.complain(number, format!("names {folder}, a folder of one machine")));
@@ -114,15 +88,8 @@ fn machine_folders(file: &File, out: &mut Vec<Complaint>) {
 }
 
 fn opening_sentence(file: &File, out: &mut Vec<Complaint>) {
-    let paragraph: Vec<&str> = file
-        .text
-        .lines()
-        .map_while(|line| line.strip_prefix("//! "))
-        .collect();
-    if !paragraph
-        .last()
-        .is_some_and(|line| line.ends_with(['.', ':']))
-    {
+    let paragraph: Vec<&str> = file.text.lines().map_while(|line| line.strip_prefix("//! ")).collect();
+    if !paragraph.last().is_some_and(|line| line.ends_with(['.', ':'])) {
         out.push(file.complain(1, "must begin with one `//!` sentence on what the file is"));
     }
 }
@@ -131,9 +98,8 @@ fn file_length(file: &File, out: &mut Vec<Complaint>) {
     let count = file.text.lines().count();
     let excused = file.text.lines().take(10).any(is_excuse);
     if count > FILE_LINES_MAX && !excused {
-        let message = format!(
-            "{count} lines, at most {FILE_LINES_MAX}: split it, or say why near the top (`// long: reason`)"
-        );
+        let message =
+            format!("{count} lines, at most {FILE_LINES_MAX}: split it, or say why near the top (`// long: reason`)");
         out.push(file.complain(1, message));
     }
 }
@@ -159,16 +125,11 @@ fn function_length(file: &File, out: &mut Vec<Complaint>) {
 }
 
 fn is_excuse(line: &str) -> bool {
-    line.trim_start()
-        .strip_prefix("// long: ")
-        .is_some_and(|reason| !reason.trim().is_empty())
+    line.trim_start().strip_prefix("// long: ").is_some_and(|reason| !reason.trim().is_empty())
 }
 
 fn unsafe_places(file: &File, out: &mut Vec<Complaint>) {
-    if UNSAFE_ALLOWED
-        .iter()
-        .any(|(place, _)| file.path.starts_with(place))
-    {
+    if UNSAFE_ALLOWED.iter().any(|(place, _)| file.path.starts_with(place)) {
         return;
     }
     for (number, line) in lines(&file.code) {
@@ -181,9 +142,7 @@ fn unsafe_places(file: &File, out: &mut Vec<Complaint>) {
 fn ignored_tests(file: &File, out: &mut Vec<Complaint>) {
     for (number, line) in lines(&file.code) {
         let line = line.trim_start();
-        if line.starts_with("#[ignore")
-            || (line.starts_with("#[cfg_attr") && has_word(line, "ignore"))
-        {
+        if line.starts_with("#[ignore") || (line.starts_with("#[cfg_attr") && has_word(line, "ignore")) {
             out.push(file.complain(number, "an ignored test: run it, or delete it"));
         }
     }
@@ -196,10 +155,7 @@ fn maxima(file: &File, out: &mut Vec<Complaint>) {
         for pair in words.windows(2).filter(|pair| DEFINES.contains(&pair[0])) {
             if pair[1].starts_with("MAX_") || pair[1].starts_with("max_") {
                 let name: String = pair[1].chars().take_while(|&c| is_word(c)).collect();
-                out.push(file.complain(
-                    number,
-                    format!("`{name}`: a maximum ends in `_max` or `_MAX`"),
-                ));
+                out.push(file.complain(number, format!("`{name}`: a maximum ends in `_max` or `_MAX`")));
             }
         }
     }
@@ -213,14 +169,8 @@ fn protocol_purity(file: &File, out: &mut Vec<Complaint>) {
         if line.trim_start().starts_with("#[cfg(test)]") {
             break; // tests stand last and may use what they like
         }
-        for refused in PROTOCOL_REFUSED
-            .iter()
-            .filter(|refused| has_word(line, refused))
-        {
-            out.push(file.complain(
-                number,
-                format!("{refused} in the protocol crate: it knows no I/O and no clock"),
-            ));
+        for refused in PROTOCOL_REFUSED.iter().filter(|refused| has_word(line, refused)) {
+            out.push(file.complain(number, format!("{refused} in the protocol crate: it knows no I/O and no clock")));
         }
     }
 }
@@ -235,11 +185,7 @@ fn links(file: &File, paths: &Paths, out: &mut Vec<Complaint>) {
         if fenced {
             continue;
         }
-        for target in line
-            .split("](")
-            .skip(1)
-            .filter_map(|rest| rest.split([')', ' ']).next())
-        {
+        for target in line.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next()) {
             let target = target.split('#').next().unwrap_or_default();
             if target.is_empty() || target.contains("://") || target.starts_with("mailto:") {
                 continue;

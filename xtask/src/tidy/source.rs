@@ -8,11 +8,7 @@ pub(super) fn code_of(source: &str) -> String {
     while at < chars.len() {
         if let Some(end) = skipped(&chars, at) {
             let end = end.min(chars.len());
-            code.extend(
-                chars[at..end]
-                    .iter()
-                    .map(|&c| if c == '\n' { '\n' } else { ' ' }),
-            );
+            code.extend(chars[at..end].iter().map(|&c| if c == '\n' { '\n' } else { ' ' }));
             at = end;
         } else {
             code.push(chars[at]);
@@ -31,17 +27,13 @@ fn skipped(chars: &[char], at: usize) -> Option<usize> {
         '"' => Some(string_end(chars, at)),
         '\'' if next == Some('\\') => Some(find(chars, at + 3, '\'') + 1),
         '\'' if chars.get(at + 2) == Some(&'\'') => Some(at + 3),
-        'r' if at == 0 || !is_word(chars[at - 1]) || matches!(chars[at - 1], 'b' | 'c') => {
-            raw_string_end(chars, at)
-        }
+        'r' if at == 0 || !is_word(chars[at - 1]) || matches!(chars[at - 1], 'b' | 'c') => raw_string_end(chars, at),
         _ => None,
     }
 }
 
 fn find(chars: &[char], from: usize, wanted: char) -> usize {
-    (from..chars.len())
-        .find(|&at| chars[at] == wanted)
-        .unwrap_or(chars.len())
+    (from..chars.len()).find(|&at| chars[at] == wanted).unwrap_or(chars.len())
 }
 
 fn block_comment_end(chars: &[char], start: usize) -> usize {
@@ -82,20 +74,9 @@ fn raw_string_end(chars: &[char], start: usize) -> Option<usize> {
     if chars.get(open) != Some(&'"') {
         return None;
     }
-    let closes = |at: &usize| {
-        chars[*at] == '"'
-            && chars[at + 1..]
-                .iter()
-                .take(hashes)
-                .filter(|&&c| c == '#')
-                .count()
-                == hashes
-    };
-    Some(
-        (open + 1..chars.len())
-            .find(closes)
-            .map_or(chars.len(), |at| at + 1 + hashes),
-    )
+    let closes =
+        |at: &usize| chars[*at] == '"' && chars[at + 1..].iter().take(hashes).filter(|&&c| c == '#').count() == hashes;
+    Some((open + 1..chars.len()).find(closes).map_or(chars.len(), |at| at + 1 + hashes))
 }
 
 pub(super) fn is_word(c: char) -> bool {
@@ -104,9 +85,8 @@ pub(super) fn is_word(c: char) -> bool {
 
 /// True if `word` stands in `line` with no letter, digit or underscore before or after it.
 pub(super) fn has_word(line: &str, word: &str) -> bool {
-    line.match_indices(word).any(|(at, _)| {
-        !line[..at].ends_with(is_word) && !line[at + word.len()..].starts_with(is_word)
-    })
+    line.match_indices(word)
+        .any(|(at, _)| !line[..at].ends_with(is_word) && !line[at + word.len()..].starts_with(is_word))
 }
 
 /// A function with a body; lines from 1.
@@ -192,14 +172,9 @@ mod tests {
 
     #[test]
     fn functions_are_found_with_their_lines() {
-        let code = "trait T {\n  fn declared(a: [u8; 4]);\n}\nfn outer() {\n  fn inner(f: fn (u8)) -> [u8; { 2 }] {\n  }\n}\n";
-        let found: Vec<_> = functions(code)
-            .into_iter()
-            .map(|f| (f.name, f.first, f.last))
-            .collect();
-        assert_eq!(
-            found,
-            [("outer".to_owned(), 4, 7), ("inner".to_owned(), 5, 6)]
-        );
+        let code =
+            "trait T {\n  fn declared(a: [u8; 4]);\n}\nfn outer() {\n  fn inner(f: fn (u8)) -> [u8; { 2 }] {\n  }\n}\n";
+        let found: Vec<_> = functions(code).into_iter().map(|f| (f.name, f.first, f.last)).collect();
+        assert_eq!(found, [("outer".to_owned(), 4, 7), ("inner".to_owned(), 5, 6)]);
     }
 }

@@ -5,21 +5,14 @@ use super::*;
 fn messages(path: &str, text: &str) -> Vec<String> {
     let paths: Paths = ["docs/glossary.md", "README.md"].map(str::to_owned).into();
     let mut out = Vec::new();
-    let text = if has_extension(path, "rs") {
-        format!("//! A file.\n{text}")
-    } else {
-        text.to_owned()
-    };
+    let text = if has_extension(path, "rs") { format!("//! A file.\n{text}") } else { text.to_owned() };
     apply(&File::new(path, text), &paths, &mut out);
     out.into_iter().map(|complaint| complaint.message).collect()
 }
 
 fn refused(path: &str, text: &str, because: &str) {
     let found = messages(path, text);
-    assert!(
-        found.len() == 1 && found[0].contains(because),
-        "{path}: {text}\ngave {found:?}"
-    );
+    assert!(found.len() == 1 && found[0].contains(because), "{path}: {text}\ngave {found:?}");
 }
 
 fn accepted(path: &str, text: &str) {
@@ -61,21 +54,14 @@ fn a_file_begins_with_a_sentence() {
     };
     assert_eq!(opening("use std::fmt;\n"), 1);
     assert_eq!(opening("//! gateway\n"), 1);
-    assert_eq!(
-        opening("//! A sentence over\n//! two lines.\nuse std::fmt;\n"),
-        0
-    );
+    assert_eq!(opening("//! A sentence over\n//! two lines.\nuse std::fmt;\n"), 0);
 }
 
 #[test]
 fn a_long_file_needs_a_reason() {
     let long = "const A: u8 = 0;\n".repeat(FILE_LINES_MAX);
     refused("a.rs", &long, "501 lines");
-    refused(
-        "a.rs",
-        &format!("// long: \n{long}").replace(": \n", ":\n"),
-        "502 lines",
-    );
+    refused("a.rs", &format!("// long: \n{long}").replace(": \n", ":\n"), "502 lines");
     accepted("a.rs", &format!("// long: one table\n{long}"));
     accepted("a.rs", &"const A: u8 = 0;\n".repeat(FILE_LINES_MAX - 1));
 }
@@ -84,13 +70,7 @@ fn a_long_file_needs_a_reason() {
 fn a_long_function_needs_a_reason() {
     let long = |lines: usize| format!("fn f() {{\n{}}}\n", "    g();\n".repeat(lines - 2));
     refused("a.rs", &long(FUNCTION_LINES_MAX + 1), "`f` has 71 lines");
-    accepted(
-        "a.rs",
-        &format!(
-            "// long: one match\n#[inline]\n{}",
-            long(FUNCTION_LINES_MAX + 1)
-        ),
-    );
+    accepted("a.rs", &format!("// long: one match\n#[inline]\n{}", long(FUNCTION_LINES_MAX + 1)));
     accepted("a.rs", &long(FUNCTION_LINES_MAX));
 }
 
@@ -100,30 +80,20 @@ fn unsafe_stands_only_where_tidy_lists_it() {
     refused("gateway/src/shard/mod.rs", text, "unsafe");
     refused("protocol/src/lib.rs", text, "unsafe");
     accepted("ring/src/kernel.rs", text);
-    accepted(
-        "gateway/src/shard/mod.rs",
-        "// nothing unsafe here\n#![forbid(unsafe_code)]\n",
-    );
+    accepted("gateway/src/shard/mod.rs", "// nothing unsafe here\n#![forbid(unsafe_code)]\n");
 }
 
 #[test]
 fn ignored_tests_are_refused() {
     refused("a.rs", "#[ignore = \"slow\"]\nfn f() {}\n", "ignored test");
-    refused(
-        "a.rs",
-        "#[cfg_attr(miri, ignore)]\nfn f() {}\n",
-        "ignored test",
-    );
+    refused("a.rs", "#[cfg_attr(miri, ignore)]\nfn f() {}\n", "ignored test");
 }
 
 #[test]
 fn maxima_are_named_with_max_last() {
     refused("a.rs", "pub const MAX_ROOMS: usize = 1;\n", "MAX_ROOMS");
     refused("a.rs", "    pub max_rooms: usize,\n", "max_rooms");
-    accepted(
-        "a.rs",
-        "const ROOMS_MAX: usize = 1;\nlet x = iter.max_by(f);\n",
-    );
+    accepted("a.rs", "const ROOMS_MAX: usize = 1;\nlet x = iter.max_by(f);\n");
     accepted("a.rs", "    max_message_size: Some(1),\n");
 }
 
@@ -132,10 +102,7 @@ fn the_protocol_knows_neither_io_nor_clock() {
     for refused_name in PROTOCOL_REFUSED {
         let text = format!("use {refused_name};\n");
         refused("protocol/src/frame.rs", &text, refused_name);
-        accepted(
-            "protocol/src/frame.rs",
-            &format!("#[cfg(test)]\nmod tests {{ {text} }}\n"),
-        );
+        accepted("protocol/src/frame.rs", &format!("#[cfg(test)]\nmod tests {{ {text} }}\n"));
         accepted("gateway/src/frame.rs", &text);
     }
 }
