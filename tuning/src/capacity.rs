@@ -27,8 +27,9 @@ pub enum Bound {
     Kernel,
     /// `kernel.io_uring_disabled` is 2: no ring, no connection.
     IoUringDisabled,
-    /// Each shard's ring has a file table of at most `RLIMIT_NOFILE` (soft) and [`FILE_TABLE_MAX`] entries, one a
-    /// connection. The limit holds per ring and not per process: more shards, more connections.
+    /// Each shard's ring has a file table of at most `RLIMIT_NOFILE` and [`FILE_TABLE_MAX`] entries, one a connection.
+    /// The hard limit counts, for the gateway raises its soft one at start. It holds per ring and not per process:
+    /// more shards, more connections.
     FileTable,
     /// Every socket is an open file of the host, also outside the process's descriptor table: fs.file-max less
     /// those open now.
@@ -97,7 +98,7 @@ pub fn notes(host: &Host, shards: u64, connections: u64) -> Vec<String> {
 }
 
 fn file_table(host: &Host) -> u64 {
-    host.files.soft.unwrap_or(FILE_TABLE_MAX).min(FILE_TABLE_MAX)
+    host.files.hard.unwrap_or(FILE_TABLE_MAX).min(FILE_TABLE_MAX)
 }
 
 fn memory(host: &Host) -> Option<u64> {
@@ -112,7 +113,7 @@ mod tests {
     /// A host with room for a million connections everywhere.
     fn roomy() -> Host {
         Host {
-            files: Limit { soft: Some(20_000), hard: Some(20_000) },
+            files: Limit { soft: Some(1_024), hard: Some(20_000) },
             file_max: Some(2_000_000),
             files_open: Some(1_000),
             memory_available: Some(24 << 30),

@@ -109,8 +109,7 @@ fn explained(bound: Bound, host: &Host) -> String {
             format!("kernel.io_uring_disabled {}", host.io_uring_disabled.unwrap_or(0))
         }
         Bound::FileTable => format!(
-            "file table of each shard's ring: RLIMIT_NOFILE {} (hard {}), at most {}",
-            or_unknown(host.files.soft),
+            "file table of each shard's ring: RLIMIT_NOFILE {} (hard), at most {}",
             or_unknown(host.files.hard),
             tuning::FILE_TABLE_MAX
         ),
@@ -129,7 +128,7 @@ fn remedy(bound: Bound) -> &'static str {
     match bound {
         Bound::Kernel => "run Linux 6.1 or later",
         Bound::IoUringDisabled => "set kernel.io_uring_disabled to 0, or to 1 with the gateway's group",
-        Bound::FileTable => "raise RLIMIT_NOFILE (LimitNOFILE= of the unit, ulimit -n), or use more shards",
+        Bound::FileTable => "raise RLIMIT_NOFILE (LimitNOFILE= of the unit, ulimit -Hn), or use more shards",
         Bound::FileMax => "raise fs.file-max",
         Bound::Memory => "add memory, or raise memory.max of the control group",
     }

@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 fn host() -> tempfile::TempDir {
     let root = tempfile::tempdir().expect("a folder");
     fs::create_dir_all(root.path().join("proc/self")).expect("a folder in it");
-    let limits = "Max open files            1000                 4000                 files     \n\
+    let limits = "Max open files            400                  1000                 files     \n\
                   Max locked memory         unlimited            unlimited            bytes     \n";
     fs::write(root.path().join("proc/self/limits"), limits).expect("a file in it");
     root
@@ -46,7 +46,7 @@ fn json_carries_the_bound_that_was_met() {
     assert_eq!(json["connections"], 1000);
     assert_eq!(json["limited_by"], "file-table");
     assert_eq!(json["enough"], false);
-    assert_eq!(json["host"]["files"]["hard"], 4000);
+    assert_eq!(json["host"]["files"]["soft"], 400);
     assert_eq!(
         json["bounds"],
         serde_json::json!({
