@@ -1,0 +1,182 @@
+//! The rules that settings keep, alone and with each other.
+
+use std::net::SocketAddr;
+
+use super::error::ConfigError;
+use super::layers::Sources;
+use super::settings::{Auth, Dialect, Listener, Login, Settings, Shards, Transport};
+use crate::limits;
+
+/// Listeners of a process: a listener's number is one byte in a question to control, few are useful.
+pub(super) const LISTENERS_MAX: usize = 16;
+
+/// Shortest token that is accepted, bytes.
+pub(super) const TOKEN_BYTES_MIN: usize = 16;
+
+/// Checks every rule; the first one broken is the error.
+pub(super) fn check(settings: &Settings, sources: &Sources) -> Result<(), ConfigError> {
+    let check = Check { settings, sources };
+    check.ranges()?;
+    check.api()?;
+    check.listeners()?;
+    if sources.is_dev() { check.loopback_only() } else { Ok(()) }
+}
+
+struct Check<'a> {
+    settings: &'a Settings,
+    sources: &'a Sources,
+}
+
+impl Check<'_> {
+    fn wrong<T>(&self, key: &str, problem: impl Into<String>) -> Result<T, ConfigError> {
+        Err(ConfigError { place: self.sources.place(key), key: key.into(), problem: problem.into() })
+    }
+
+    fn range(&self, key: &str, value: u64, min: u64, max: u64) -> Result<(), ConfigError> {
+        if (min..=max).contains(&value) {
+            return Ok(());
+        }
+        self.wrong(key, format!("{value} is out of range: use {min} to {max}"))
+    }
+
+    fn at_least(&self, key: &str, value: u64, other: &str, min: u64) -> Result<(), ConfigError> {
+        if value >= min {
+            return Ok(());
+        }
+        self.wrong(key, format!("{value} is less than {other}, which is {min}: raise the one or lower the other"))
+    }
+
+    fn ranges(&self) -> Result<(), ConfigError> {
+        let Settings { shard, nodes, .. } = self.settings;
+        let payload = limits::PAYLOAD_BYTES_MAX as u64;
+        if let Some(connections_max) = self.settings.connections_max {
+            self.range("connections_max", connections_max.into(), 1, (limits::SHARDS_MAX * limits::SHARD_CONNECTIONS_MAX) as u64)?;
+        }
+        if let Shards::Count(count) = self.settings.shards {
+            self.range("shards", count.into(), 1, limits::SHARDS_MAX as u64)?;
+        }
+        self.range("key_connections_max", self.settings.key_connections().into(), 1, 1024)?;
+        self.range("drain_ms_max", self.settings.drain_ms_max.into(), 1, 3_600_000)?;
+        self.range("shard.run_bytes_max", shard.run_bytes_max.into(), 1024, 1 << 24)?;
+        self.range("shard.run_messages_max", shard.run_messages_max.into(), 1, 4096)?;
+        self.range("shard.room_pending_bytes_max", shard.room_pending_bytes_max.into(), 2 * payload, 1 << 30)?;
+        self.range("shard.pinned_bytes_max", shard.pinned_bytes_max, 2 * payload, 1 << 40)?;
+        self.range("shard.outbox_entries_max", shard.outbox_entries_max.into(), 1024, 1 << 28)?;
+        self.range("shard.partials_max", shard.partials_max.into(), 1, 1 << 20)?;
+        self.range("shard.sends_per_turn_max", shard.sends_per_turn_max.into(), 256, 1 << 20)?;
+        self.range("shard.accepts_armed_max", shard.accepts_armed_max.into(), 1, 256)?;
+        self.at_least("shard.pinned_bytes_max", shard.pinned_bytes_max, "shard.run_bytes_max", shard.run_bytes_max.into())?;
+        self.range("nodes.heartbeat_s", nodes.heartbeat_s.into(), 1, 86_400)?;
+        if tracing_subscriber::EnvFilter::try_new(&self.settings.log.level).is_err() {
+            return self.wrong("log.level", format!("\"{}\" is no level: use error, warn, info, debug or trace", self.settings.log.level));
+        }
+        Ok(())
+    }
+
+    fn api(&self) -> Result<(), ConfigError> {
+        let api = &self.settings.api;
+        self.range("api.body_bytes_max", api.body_bytes_max.into(), 1024, 1 << 28)?;
+        self.range("api.connections_max", api.connections_max.into(), 1, 4096)?;
+        self.range("api.request_ms_max", api.request_ms_max.into(), 100, 600_000)?;
+        if api.auth == Auth::None {
+            return Ok(());
+        }
+        if api.tokens.is_empty() {
+            return self.wrong(
+                "api.tokens",
+                "auth = \"token\" needs at least one token: make one with `head -c 32 /dev/urandom | base64` and set it here \
+                 or as HALLEY__API__TOKENS='[\"…\"]'",
+            );
+        }
+        match api.tokens.iter().find(|token| token.len() < TOKEN_BYTES_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic())) {
+            Some(_) => self.wrong(
+                "api.tokens",
+                format!("a token has at least {TOKEN_BYTES_MIN} visible ASCII characters: make one with `head -c 32 /dev/urandom | base64`"),
+            ),
+            None => Ok(()),
+        }
+    }
+
+    fn listeners(&self) -> Result<(), ConfigError> {
+        let listeners = &self.settings.listener;
+        if listeners.len() > LISTENERS_MAX {
+            return self.wrong("listener", format!("{} listeners: at most {LISTENERS_MAX} are possible", listeners.len()));
+        }
+        for (at, listener) in listeners.iter().enumerate() {
+            self.listener(&format!("listener[{at}]"), listener)?;
+        }
+        if !listeners.iter().any(|listener| listener.login == Login::Open) {
+            return self.wrong(
+                "listener",
+                "no listener lets anybody in: add a [[listener]] with bind, transport and login = \"open\", or try `halley --dev`",
+            );
+        }
+        self.addresses()
+    }
+
+    fn listener(&self, at: &str, listener: &Listener) -> Result<(), ConfigError> {
+        let key = |name: &str| format!("{at}.{name}");
+        if listener.bind.address.is_none() {
+            return self.wrong(&key("bind"), "is missing: add an address to listen on, such as bind = \"0.0.0.0:3101\"");
+        }
+        match listener.dialect {
+            Dialect::GoimV2 => {}
+            Dialect::GoimV1 | Dialect::Echo => return self.wrong(&key("dialect"), "is not in this version: use \"goim-v2\""),
+        }
+        match listener.login {
+            Login::Refuse | Login::Open => {}
+            Login::Jwt | Login::Hook => return self.wrong(&key("login"), "is not in this version: use \"open\" or \"refuse\""),
+        }
+        if !listener.path.starts_with('/') {
+            return self.wrong(&key("path"), format!("\"{}\" is no path: it starts with a slash, such as \"/sub\"", listener.path));
+        }
+        if listener.transport == Transport::Tcp && !listener.origins.is_empty() {
+            return self.wrong(&key("origins"), "browsers send an origin only over transport = \"ws\": remove the key here");
+        }
+        self.range(&key("send_buffer_bytes"), listener.send_buffer_bytes.into(), 4096, 1 << 26)?;
+        self.range(&key("stall_ms_max"), listener.stall_ms_max.into(), 100, 86_400_000)?;
+        self.range(&key("login_ms_max"), listener.login_ms_max.into(), 100, 86_400_000)?;
+        self.range(&key("heartbeat_ms_max"), listener.heartbeat_ms_max.into(), 1000, 86_400_000)?;
+        self.range(&key("linger_ms_max"), listener.linger_ms_max.into(), 1, 60_000)?;
+        self.range(&key("tcp_user_timeout_ms"), listener.tcp_user_timeout_ms.into(), 0, 86_400_000)?;
+        self.range(&key("keepalive_ms"), listener.keepalive_ms.into(), 0, 86_400_000)?;
+        let outbox = u64::from(listener.outbox_bytes_max);
+        self.range(&key("outbox_bytes_max"), outbox, 1024, 1 << 30)?;
+        self.at_least(&key("outbox_bytes_max"), outbox, "shard.run_bytes_max", self.settings.shard.run_bytes_max.into())?;
+        self.at_least("shard.pinned_bytes_max", self.settings.shard.pinned_bytes_max, &key("outbox_bytes_max"), outbox)
+    }
+
+    fn addresses(&self) -> Result<(), ConfigError> {
+        let mut taken: Vec<(SocketAddr, String)> = Vec::new();
+        for (key, address) in self.every_address() {
+            if let Some((_, other)) = taken.iter().find(|(other, _)| *other == address && address.port() != 0) {
+                return self.wrong(&key, format!("{address} is also the address of {other}: give each its own port"));
+            }
+            taken.push((address, key));
+        }
+        Ok(())
+    }
+
+    fn loopback_only(&self) -> Result<(), ConfigError> {
+        match self.every_address().find(|(_, address)| !address.ip().is_loopback()) {
+            Some((key, address)) => {
+                let variable = match key.as_str() {
+                    "listener[0].bind" => "HALLEY__DEV__TCP",
+                    "listener[1].bind" => "HALLEY__DEV__WS",
+                    _ => "HALLEY__API__BIND",
+                };
+                let place = super::Place::Environment(variable.into());
+                let problem = format!("--dev lets anybody in and stays on loopback: {address} needs a configuration file (--config)");
+                Err(ConfigError { place, key, problem })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn every_address(&self) -> impl Iterator<Item = (String, SocketAddr)> {
+        let listeners = self.settings.listener.iter().enumerate().map(|(at, listener)| (format!("listener[{at}].bind"), &listener.bind));
+        std::iter::once(("api.bind".into(), &self.settings.api.bind))
+            .chain(listeners)
+            .filter_map(|(key, bind)| Some((key, bind.address?)))
+    }
+}

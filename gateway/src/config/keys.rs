@@ -1,0 +1,104 @@
+//! Every key with its default and meaning, for `docs/configuration.md`; a test compares both with the code.
+
+use std::fmt::Write as _;
+
+/// One key of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// The path, such as `api.bind`.
+    pub name: &'static str,
+    /// The default as written in TOML, or in brackets what it depends on.
+    pub default: &'static str,
+    /// What it does, in a line.
+    pub meaning: &'static str,
+}
+
+const fn key(name: &'static str, default: &'static str, meaning: &'static str) -> Key {
+    Key { name, default, meaning }
+}
+
+/// Every key, in the order of the file.
+pub const KEYS: &[Key] = &[
+    key("connections_max", "(what RLIMIT_NOFILE and memory allow)", "Connections of the process; printed at start."),
+    key(
+        "shards",
+        "\"auto\"",
+        "Threads that hold connections, 1 to 64. `\"auto\"`: one per CPU of the inherited affinity mask, raised until `connections_max` fits the limit of open files, which counts per shard.",
+    ),
+    key("key_connections_max", "(1, or 16 with `share`)", "Connections that one key may have."),
+    key(
+        "key_policy",
+        "\"replace\"",
+        "At that limit: `replace` closes the oldest connection, `refuse` refuses the login. `share`: a key has several on purpose; beyond the limit logins are refused.",
+    ),
+    key("drain_ms_max", "10000", "Longest drain after SIGTERM."),
+    key("shard.run_bytes_max", "65536", "Bytes of messages joined into one send when a room has several waiting."),
+    key("shard.run_messages_max", "64", "Messages of such a run."),
+    key(
+        "shard.room_pending_bytes_max",
+        "4194304",
+        "Bytes that may wait in a room behind a pass under way; more is dropped as `room-behind`.",
+    ),
+    key(
+        "shard.pinned_bytes_max",
+        "67108864",
+        "Bytes of runs held for slow connections in one shard; beyond it the connection at hand is closed (`outbox-pool`).",
+    ),
+    key("shard.outbox_entries_max", "262144", "Entries of all outboxes of a shard, 16 bytes each."),
+    key("shard.partials_max", "1024", "Buffers of a shard for packets that arrived in part."),
+    key("shard.sends_per_turn_max", "4096", "Sends before a shard looks at its reads and orders again."),
+    key("shard.accepts_armed_max", "16", "Accepts a shard keeps armed on each listener."),
+    key("api.bind", "\"127.0.0.1:3111\"", "Address of the HTTP API."),
+    key("api.auth", "\"token\"", "`token`: calls carry `Authorization: Bearer TOKEN`. `none`: whoever reaches the address may call."),
+    key("api.tokens", "[]", "The tokens, any of which lets a call in."),
+    key("api.body_bytes_max", "1048576", "Bytes of a request's body (413 beyond)."),
+    key("api.connections_max", "256", "HTTP connections at a time; further ones wait."),
+    key("api.request_ms_max", "10000", "How long the head of a request may take to arrive, and again its body (408 beyond)."),
+    key("nodes.domain", "\"\"", "Domain told to clients by `/goim/nodes/weighted`; empty: this machine's host name."),
+    key("nodes.host_domain", "\"\"", "Appended to the host name for `platform=web`."),
+    key("nodes.addresses", "[]", "Public addresses of this node; empty: the domain."),
+    key("nodes.tcp_port", "0", "TCP port told to clients; 0: that of the first TCP listener."),
+    key("nodes.ws_port", "0", "WebSocket port told to clients; 0: that of the first WebSocket listener."),
+    key("nodes.wss_port", "0", "WebSocket-over-TLS port told to clients; 0: none."),
+    key("nodes.heartbeat_s", "240", "Heartbeat told to clients, seconds."),
+    key("nodes.heartbeat_missed_max", "2", "Missed heartbeats after which a client should connect anew."),
+    key("nodes.region", "\"\"", "Region of this instance in `/goim/nodes/instances`."),
+    key("nodes.zone", "\"\"", "Zone of this instance."),
+    key("nodes.env", "\"\"", "Deployment environment of this instance."),
+    key("nodes.weight", "10", "Weight of this instance."),
+    key("nodes.backoff.max_delay", "300", "Longest delay between attempts to reconnect, seconds, as told to clients."),
+    key("nodes.backoff.base_delay", "3", "First delay, seconds."),
+    key("nodes.backoff.factor", "1.8", "Growth per attempt."),
+    key("nodes.backoff.jitter", "0.3", "Random part of a delay."),
+    key("log.format", "\"json\"", "`json` or `text`, one line per event on standard error."),
+    key("log.level", "\"info\"", "`error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,gateway=debug`."),
+    key("listener.bind", "", "Address to listen on: `IP:port`, `host:port`, or `:port` for all addresses of IPv4 and IPv6. Port 0: the kernel picks one, shown at start."),
+    key("listener.transport", "\"tcp\"", "`tcp` or `ws`."),
+    key("listener.dialect", "\"goim-v2\"", "What clients speak."),
+    key("listener.login", "\"refuse\"", "`open`: everybody is who they say. `refuse`: nobody gets in."),
+    key("listener.origins", "[]", "WebSocket: values of `Origin` let in, such as `\"https://example.org\"`; empty: any."),
+    key("listener.path", "\"/sub\"", "WebSocket: path of the upgrade request."),
+    key("listener.send_buffer_bytes", "16384", "Kernel send buffer of a connection, `SO_SNDBUF` (the kernel doubles it); part of a slow client's bound."),
+    key("listener.outbox_bytes_max", "262144", "Bytes that may wait for a connection whose send buffer is full."),
+    key("listener.stall_ms_max", "30000", "A connection that takes no byte for this long while some wait is closed (`stalled`)."),
+    key("listener.slow_policy", "\"drop-newest\"", "When the outbox is full: `drop-newest`, `drop-oldest` or `close`. What is dropped is counted."),
+    key("listener.login_ms_max", "5000", "Time to log in (4001 beyond)."),
+    key("listener.heartbeat_ms_max", "480000", "Time between heartbeats (4003 beyond)."),
+    key("listener.linger_ms_max", "2000", "Time a closing connection gets to read its reason."),
+    key("listener.tcp_user_timeout_ms", "30000", "`TCP_USER_TIMEOUT`: unacknowledged bytes end the connection after this; 0: the kernel's rule."),
+    key("listener.keepalive_ms", "60000", "Silence before TCP keepalive probes; 0: none."),
+];
+
+/// The table of `docs/configuration.md`.
+pub fn table() -> String {
+    let mut out = String::from("| key | default | meaning |\n|---|---|---|\n");
+    for Key { name, default, meaning } in KEYS {
+        let default = match default.strip_prefix('(').and_then(|text| text.strip_suffix(')')) {
+            Some(text) => text.to_owned(),
+            None if default.is_empty() => "required".into(),
+            None => format!("`{default}`"),
+        };
+        let _ = writeln!(out, "| `{name}` | {default} | {meaning} |");
+    }
+    out
+}

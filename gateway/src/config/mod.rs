@@ -1,0 +1,56 @@
+//! The configuration: `halley.toml`, the environment, and what this machine allows, resolved and checked.
+
+mod capacity;
+mod check;
+mod error;
+mod keys;
+mod layers;
+mod settings;
+
+pub use capacity::{Host, Plan};
+pub use error::{ConfigError, Place};
+pub use keys::{KEYS, Key, table};
+pub use layers::Sources;
+pub use settings::{
+    Api, Auth, Backoff, Bind, Dialect, KeyPolicy, Listener, Log, LogFormat, Login, Nodes, Settings, Shard, Shards,
+    SlowPolicy, Transport,
+};
+
+/// A configuration that can be started: every value present, in its range, and fitting the others.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The keys of `halley.toml`, with nothing left open.
+    pub settings: Settings,
+    /// How connections are divided among shards and CPUs.
+    pub plan: Plan,
+    /// Started with `--dev`: the page is served, and everything is on loopback.
+    pub dev: bool,
+}
+
+impl Config {
+    /// Reads the sources, fills in defaults, checks every rule and divides `host` among shards.
+    pub fn load(sources: &Sources, host: &Host) -> Result<Self, ConfigError> {
+        let mut settings = sources.read()?;
+        check::check(&settings, sources)?;
+        let plan = capacity::plan(&settings, host, sources)?;
+        settings.connections_max = Some(plan.connections_max);
+        settings.shards = Shards::Count(plan.shards);
+        settings.key_connections_max = Some(settings.key_connections());
+        Ok(Self { settings, plan, dev: sources.is_dev() })
+    }
+
+    /// The resolved configuration as TOML. Tokens are hidden, since this gets pasted into tickets.
+    pub fn to_toml(&self) -> String {
+        let mut settings = self.settings.clone();
+        for token in &mut settings.api.tokens {
+            *token = HIDDEN.into();
+        }
+        toml::to_string(&settings).expect("settings are tables of plain values")
+    }
+}
+
+/// What is printed in place of a token; too short to be accepted as one.
+pub const HIDDEN: &str = "(hidden)";
+
+#[cfg(test)]
+mod tests;

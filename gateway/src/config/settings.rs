@@ -1,0 +1,439 @@
+//! The keys of `halley.toml` and their defaults, one struct per table.
+
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// The whole file. `None` in a field means that the machine or another key decides.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Connections of the process. `None`: what limits and memory allow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections_max: Option<u32>,
+    /// Shards of the process.
+    pub shards: Shards,
+    /// Connections that one key may have. `None`: 1, or 16 where they share the key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_connections_max: Option<u32>,
+    /// What happens to a login when its key has as many connections as it may.
+    pub key_policy: KeyPolicy,
+    /// How long a drain may take, milliseconds.
+    pub drain_ms_max: u32,
+    /// `[shard]`.
+    pub shard: Shard,
+    /// `[api]`.
+    pub api: Api,
+    /// `[nodes]`.
+    pub nodes: Nodes,
+    /// `[log]`.
+    pub log: Log,
+    /// `[[listener]]`.
+    pub listener: Vec<Listener>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connections_max: None,
+            shards: Shards::Auto,
+            key_connections_max: None,
+            key_policy: KeyPolicy::Replace,
+            drain_ms_max: 10_000,
+            shard: Shard::default(),
+            api: Api::default(),
+            nodes: Nodes::default(),
+            log: Log::default(),
+            listener: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// Connections that one key may have.
+    pub fn key_connections(&self) -> u32 {
+        self.key_connections_max.unwrap_or(if self.key_policy == KeyPolicy::Share { 16 } else { 1 })
+    }
+}
+
+/// `shards`: a number, or `"auto"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shards {
+    /// One per CPU of the inherited affinity mask, and more if the connections need them.
+    Auto,
+    /// Exactly this many.
+    Count(u32),
+}
+
+impl Serialize for Shards {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Count(count) => serializer.serialize_u32(*count),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Shards {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Shards;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"auto\" or a number")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Shards, E> {
+                if text == "auto" { Ok(Shards::Auto) } else { Err(E::invalid_value(de::Unexpected::Str(text), &self)) }
+            }
+            fn visit_i64<E: de::Error>(self, n: i64) -> Result<Shards, E> {
+                u32::try_from(n).map(Shards::Count).map_err(|_| E::invalid_value(de::Unexpected::Signed(n), &self))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// `key_policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyPolicy {
+    /// The oldest connection of the key is closed.
+    Replace,
+    /// The new login is refused.
+    Refuse,
+    /// Several connections have the key; a push to it reaches all of them.
+    Share,
+}
+
+/// `[shard]`: limits of each shard.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shard {
+    /// Bytes of a joined run.
+    pub run_bytes_max: u32,
+    /// Messages of a joined run.
+    pub run_messages_max: u32,
+    /// Bytes that wait in a room while a pass over it is under way.
+    pub room_pending_bytes_max: u32,
+    /// Bytes of runs held for blocked connections.
+    pub pinned_bytes_max: u64,
+    /// Entries in all outboxes together, 16 bytes each.
+    pub outbox_entries_max: u32,
+    /// Buffers for unfinished packets.
+    pub partials_max: u32,
+    /// Sends of one turn.
+    pub sends_per_turn_max: u32,
+    /// Accepts kept armed on each listener.
+    pub accepts_armed_max: u32,
+}
+
+impl Default for Shard {
+    fn default() -> Self {
+        Self {
+            run_bytes_max: 65_536,
+            run_messages_max: 64,
+            room_pending_bytes_max: 4 << 20,
+            pinned_bytes_max: 64 << 20,
+            outbox_entries_max: 1 << 18,
+            partials_max: 1024,
+            sends_per_turn_max: 4096,
+            accepts_armed_max: 16,
+        }
+    }
+}
+
+/// `[api]`: the HTTP listener.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Api {
+    /// Address of the HTTP listener.
+    pub bind: Bind,
+    /// Who may call.
+    pub auth: Auth,
+    /// Bearer tokens, any of which lets a call in.
+    pub tokens: Vec<String>,
+    /// Bytes of a request's body.
+    pub body_bytes_max: u32,
+    /// HTTP connections at a time; further ones wait to be accepted.
+    pub connections_max: u32,
+    /// How long a request's head and then its body may take to arrive, milliseconds.
+    pub request_ms_max: u32,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self {
+            bind: Bind::loopback(3111),
+            auth: Auth::Token,
+            tokens: Vec::new(),
+            body_bytes_max: 1 << 20,
+            connections_max: 256,
+            request_ms_max: 10_000,
+        }
+    }
+}
+
+/// `api.auth`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Auth {
+    /// A bearer token of `api.tokens`.
+    Token,
+    /// Anybody who reaches the address.
+    None,
+}
+
+/// `[nodes]`: what `/goim/nodes/…` tells clients.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Nodes {
+    /// Domain that clients connect to. Empty: this machine's host name.
+    pub domain: String,
+    /// Appended to the host name for `platform=web`.
+    pub host_domain: String,
+    /// Public addresses of this node.
+    pub addresses: Vec<String>,
+    /// TCP port told to clients. 0: that of the first TCP listener.
+    pub tcp_port: u16,
+    /// WebSocket port told to clients. 0: that of the first WebSocket listener.
+    pub ws_port: u16,
+    /// Port of WebSocket over TLS, if something in front of the gateway offers it. 0: not told.
+    pub wss_port: u16,
+    /// Heartbeat told to clients, seconds.
+    pub heartbeat_s: u32,
+    /// Missed heartbeats after which a client should connect anew.
+    pub heartbeat_missed_max: u32,
+    /// Region of this instance.
+    pub region: String,
+    /// Zone of this instance.
+    pub zone: String,
+    /// Deployment environment of this instance.
+    pub env: String,
+    /// Weight of this instance.
+    pub weight: u32,
+    /// `[nodes.backoff]`.
+    pub backoff: Backoff,
+}
+
+impl Default for Nodes {
+    fn default() -> Self {
+        Self {
+            domain: String::new(),
+            host_domain: String::new(),
+            addresses: Vec::new(),
+            tcp_port: 0,
+            ws_port: 0,
+            wss_port: 0,
+            heartbeat_s: 240,
+            heartbeat_missed_max: 2,
+            region: String::new(),
+            zone: String::new(),
+            env: String::new(),
+            weight: 10,
+            backoff: Backoff::default(),
+        }
+    }
+}
+
+/// `[nodes.backoff]`: how clients should space their attempts to reconnect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Backoff {
+    /// Longest delay, seconds.
+    pub max_delay: u32,
+    /// First delay, seconds.
+    pub base_delay: u32,
+    /// Growth per attempt.
+    pub factor: f64,
+    /// Random part of a delay.
+    pub jitter: f64,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { max_delay: 300, base_delay: 3, factor: 1.8, jitter: 0.3 }
+    }
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// Shape of a line on standard error.
+    pub format: LogFormat,
+    /// A level, or directives of tracing's `EnvFilter`.
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Json, level: "info".into() }
+    }
+}
+
+/// `log.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// `[[listener]]`: one address that clients connect to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Listener {
+    /// Its address; port 0 lets the kernel pick.
+    pub bind: Bind,
+    /// What is spoken under the packets.
+    pub transport: Transport,
+    /// Which packets are spoken.
+    pub dialect: Dialect,
+    /// Who may log in.
+    pub login: Login,
+    /// WebSocket: origins let in. Empty: any.
+    pub origins: Vec<String>,
+    /// WebSocket: path of the upgrade request.
+    pub path: String,
+    /// Kernel send buffer of a connection.
+    pub send_buffer_bytes: u32,
+    /// Bytes that wait for a connection that takes none.
+    pub outbox_bytes_max: u32,
+    /// How long a connection may take nothing while something waits, milliseconds.
+    pub stall_ms_max: u32,
+    /// What gives way when the outbox is full.
+    pub slow_policy: SlowPolicy,
+    /// How long a connection may take to log in, milliseconds.
+    pub login_ms_max: u32,
+    /// How long a connection may be without a heartbeat, milliseconds.
+    pub heartbeat_ms_max: u32,
+    /// How long a closing connection may take to read its reason, milliseconds.
+    pub linger_ms_max: u32,
+    /// `TCP_USER_TIMEOUT`, milliseconds. 0: the kernel's.
+    pub tcp_user_timeout_ms: u32,
+    /// Silence after which the kernel probes the peer, milliseconds. 0: never.
+    pub keepalive_ms: u32,
+}
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self {
+            bind: Bind::missing(),
+            transport: Transport::Tcp,
+            dialect: Dialect::GoimV2,
+            login: Login::Refuse,
+            origins: Vec::new(),
+            path: "/sub".into(),
+            send_buffer_bytes: 16_384,
+            outbox_bytes_max: 1 << 18,
+            stall_ms_max: 30_000,
+            slow_policy: SlowPolicy::DropNewest,
+            login_ms_max: 5000,
+            heartbeat_ms_max: 480_000,
+            linger_ms_max: 2000,
+            tcp_user_timeout_ms: 30_000,
+            keepalive_ms: 60_000,
+        }
+    }
+}
+
+/// `listener.transport`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// Packets on a TCP stream.
+    Tcp,
+    /// Packets in WebSocket messages.
+    Ws,
+}
+
+/// `listener.dialect`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dialect {
+    /// goim v2.
+    GoimV2,
+    /// goim v1; named, not in this version.
+    GoimV1,
+    /// Echo, for measurements; named, not in this version.
+    Echo,
+}
+
+/// `listener.login`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Login {
+    /// Nobody.
+    Refuse,
+    /// Anybody, as whoever they say.
+    Open,
+    /// Holders of a token; named, not in this version.
+    Jwt,
+    /// Whom a service lets in; named, not in this version.
+    Hook,
+}
+
+/// `listener.slow_policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SlowPolicy {
+    /// The message that finds no room.
+    DropNewest,
+    /// The oldest messages not yet begun.
+    DropOldest,
+    /// The connection.
+    Close,
+}
+
+/// An address to listen on, as written and as resolved: `IP:port`, `host:port`, or `:port` for all addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Bind {
+    text: String,
+    /// The address; `None` where the key was left out.
+    pub address: Option<SocketAddr>,
+}
+
+impl Bind {
+    /// A port on the IPv4 loopback address.
+    pub fn loopback(port: u16) -> Self {
+        SocketAddr::from(([127, 0, 0, 1], port)).into()
+    }
+
+    fn missing() -> Self {
+        Self { text: String::new(), address: None }
+    }
+}
+
+impl From<SocketAddr> for Bind {
+    fn from(address: SocketAddr) -> Self {
+        Self { text: address.to_string(), address: Some(address) }
+    }
+}
+
+impl From<Bind> for String {
+    fn from(bind: Bind) -> Self {
+        bind.text
+    }
+}
+
+impl TryFrom<String> for Bind {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let full = if text.starts_with(':') { format!("[::]{text}") } else { text.clone() };
+        let address = full.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()).ok_or_else(|| {
+            format!("\"{text}\" is no address to listen on: write \"IP:port\", such as \"0.0.0.0:3101\" or \"[::]:3101\"")
+        })?;
+        Ok(Self { text, address: Some(address) })
+    }
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}

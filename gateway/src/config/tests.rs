@@ -1,0 +1,225 @@
+//! What a configuration may say, and how it is told what is wrong.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+const OPEN: &str = "[api]\nauth = \"none\"\n[[listener]]\nbind = \"127.0.0.1:0\"\nlogin = \"open\"\n";
+
+fn host() -> Host {
+    Host { cpus: vec![0, 1], files_max: 20_000, memory_bytes: 16 << 30 }
+}
+
+fn file(text: &str) -> Sources {
+    Sources { file: Some(("halley.toml".into(), text.into())), environment: Vec::new() }
+}
+
+fn with_environment(mut sources: Sources, variables: &[(&str, &str)]) -> Sources {
+    sources.environment = variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    sources
+}
+
+fn error(sources: &Sources) -> String {
+    Config::load(sources, &host()).expect_err("a broken rule").to_string()
+}
+
+#[test]
+fn errors_name_file_line_key_and_what_would_be_right() {
+    let listener = |line: &str| format!("{OPEN}{line}\n");
+    let cases: &[(String, &[&str])] = &[
+        (String::new(), &["halley.toml:", "api.tokens", "head -c 32 /dev/urandom"]),
+        ("[api]\nauth = \"none\"".into(), &["listener", "no listener lets anybody in", "login = \"open\"", "--dev"]),
+        ("[api]\nauth = \"none\"\n[[listener]]\nbind = \"127.0.0.1:0\"".into(), &["no listener lets anybody in"]),
+        ("[api]\ntokens = [\"short\"]".into(), &["halley.toml:2: api.tokens", "at least 16"]),
+        ("[api]\nbinf = 1".into(), &["halley.toml:2", "unknown field `binf`", "`bind`"]),
+        ("shards = \"two\"".into(), &["halley.toml:1: shards", "\"auto\" or a number"]),
+        ("shards = 65".into(), &["halley.toml:1: shards", "1 to 64"]),
+        ("connections_max = ".into(), &["halley.toml:1"]),
+        (listener("transport = \"udp\""), &["halley.toml:6: listener[0].transport", "udp", "`tcp` or `ws`"]),
+        (listener("dialect = \"goim-v1\""), &["halley.toml:6: listener[0].dialect", "not in this version", "goim-v2"]),
+        (listener("dialect = \"echo\""), &["listener[0].dialect", "not in this version"]),
+        (OPEN.replace("open", "jwt"), &["halley.toml:5: listener[0].login", "not in this version", "\"open\""]),
+        (OPEN.replace("open", "hook"), &["listener[0].login", "not in this version"]),
+        (OPEN.replace("127.0.0.1:0", "nowhere"), &["halley.toml:4: listener[0].bind", "\"0.0.0.0:3101\""]),
+        ("[api]\nauth = \"none\"\n[[listener]]\nlogin = \"open\"".into(), &["halley.toml:3: listener[0].bind", "is missing"]),
+        (listener("path = \"sub\""), &["listener[0].path", "\"/sub\""]),
+        (listener("origins = [\"https://a\"]"), &["listener[0].origins", "transport = \"ws\""]),
+        (listener("outbox_bytes_max = 60000"), &["listener[0].outbox_bytes_max", "shard.run_bytes_max", "65536"]),
+        (listener("login_ms_max = 0"), &["halley.toml:6: listener[0].login_ms_max", "100 to"]),
+        (listener("send_buffer_bytes = 1"), &["send_buffer_bytes", "4096 to"]),
+        (format!("key_connections_max = 0\n{OPEN}"), &["halley.toml:1: key_connections_max", "1 to 1024"]),
+        (format!("{OPEN}[shard]\npinned_bytes_max = 1"), &["halley.toml:7: shard.pinned_bytes_max", "out of range"]),
+        (format!("{OPEN}[log]\nlevel = \"a=b=c\""), &["halley.toml:7: log.level", "info"]),
+        (
+            OPEN.replace("auth", "bind = \"127.0.0.1:4000\"\nauth").replace("127.0.0.1:0", "127.0.0.1:4000"),
+            &["listener[0].bind", "also the address of api.bind"],
+        ),
+    ];
+    for (text, parts) in cases {
+        let error = error(&file(text));
+        assert!(!error.contains('\n'), "one sentence: {error}");
+        for part in *parts {
+            assert!(error.contains(part), "{text:?} says {error:?}, which lacks {part:?}");
+        }
+    }
+}
+
+#[test]
+fn an_api_without_tokens_does_not_start_and_one_with_a_token_does() {
+    let text = OPEN.replace("auth = \"none\"", "tokens = [\"0123456789abcdef\"]");
+    assert_eq!(Config::load(&file(&text), &host()).expect("a token").settings.api.auth, Auth::Token);
+    assert!(error(&file(&text.replace("[\"0123456789abcdef\"]", "[]"))).contains("api.tokens"));
+}
+
+#[test]
+fn the_environment_goes_over_the_file() {
+    let sources = with_environment(
+        file(&format!("shards = 1\n{OPEN}")),
+        &[("HALLEY__SHARDS", "2"), ("HALLEY__API__BIND", "[::1]:0"), ("HALLEY__NODES__BACKOFF__FACTOR", "2.5"), ("PATH", "/bin")],
+    );
+    let settings = Config::load(&sources, &host()).expect("right").settings;
+    assert_eq!(settings.shards, Shards::Count(2));
+    assert_eq!(settings.api.bind.to_string(), "[::1]:0");
+    assert!((settings.nodes.backoff.factor - 2.5).abs() < f64::EPSILON);
+    assert_eq!(settings.api.auth, Auth::None, "what the environment leaves open is the file's");
+}
+
+#[test]
+fn an_error_in_the_environment_names_the_variable() {
+    for (variable, value, part) in [
+        ("HALLEY__SHARDS", "many", "\"auto\" or a number"),
+        ("HALLEY__SHARDS", "0", "1 to 64"),
+        ("HALLEY__API__BINF", "x", "unknown field `binf`"),
+        ("HALLEY__API__AUTH", "maybe", "`token` or `none`"),
+        ("HALLEY__LISTENER__0__BIND", "x", "expected a sequence"),
+        ("HALLEY__DEV__TCP", "127.0.0.1:0", "unknown field `dev`"),
+    ] {
+        let error = error(&with_environment(file(OPEN), &[(variable, value)]));
+        assert!(error.contains(&format!("environment {variable}")) && error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn dev_opens_both_transports_on_loopback_and_nothing_else() {
+    let config = Config::load(&Sources::default(), &host()).expect("dev needs nothing");
+    assert!(config.dev);
+    let listeners: Vec<_> = config.settings.listener.iter().map(|l| (l.transport, l.bind.to_string(), l.login)).collect();
+    assert_eq!(
+        listeners,
+        [
+            (Transport::Tcp, "127.0.0.1:3101".into(), Login::Open),
+            (Transport::Ws, "127.0.0.1:3102".to_owned(), Login::Open)
+        ]
+    );
+    assert_eq!((config.settings.api.bind.to_string(), config.settings.api.auth), ("127.0.0.1:3111".into(), Auth::None));
+
+    let moved = [("HALLEY__DEV__TCP", "127.0.0.1:0"), ("HALLEY__DEV__WS", "[::1]:7"), ("HALLEY__API__BIND", "127.0.0.1:9")];
+    let config = Config::load(&with_environment(Sources::default(), &moved), &host()).expect("moved");
+    assert_eq!(config.settings.listener[0].bind.to_string(), "127.0.0.1:0");
+    assert_eq!(config.settings.listener[1].bind.to_string(), "[::1]:7");
+    assert_eq!(config.settings.api.bind.to_string(), "127.0.0.1:9");
+
+    for variable in ["HALLEY__DEV__TCP", "HALLEY__DEV__WS", "HALLEY__API__BIND"] {
+        let error = error(&with_environment(Sources::default(), &[(variable, "0.0.0.0:3101")]));
+        assert!(error.contains(variable) && error.contains("loopback") && error.contains("--config"), "{error}");
+    }
+}
+
+#[test]
+fn a_printed_configuration_reads_back_as_itself() {
+    let text = format!("connections_max = 1000\nkey_policy = \"share\"\n{OPEN}origins = []\nslow_policy = \"close\"\n[nodes]\nweight = 3");
+    let config = Config::load(&file(&text), &host()).expect("right");
+    let again = Config::load(&file(&config.to_toml()), &host()).expect("printed");
+    assert_eq!(again, config);
+    assert_eq!(again.settings.key_connections_max, Some(16));
+}
+
+#[test]
+fn a_printed_configuration_keeps_its_tokens_to_itself() {
+    let text = OPEN.replace("auth = \"none\"", "tokens = [\"0123456789abcdef\"]");
+    let printed = Config::load(&file(&text), &host()).expect("right").to_toml();
+    assert!(!printed.contains("0123456789abcdef") && printed.contains(HIDDEN), "{printed}");
+    assert!(error(&file(&printed)).contains("api.tokens"), "and is not taken for one with a token");
+}
+
+#[test]
+fn shards_grow_until_the_connections_fit_the_limit_of_open_files() {
+    let plan = |head: &str| Config::load(&file(&format!("{head}\n{OPEN}")), &host()).map(|config| config.plan);
+    let default = plan("").expect("default");
+    assert_eq!((default.connections_max, default.shards, default.shard_connections_max), (40_000, 2, 20_000));
+
+    let million = plan("connections_max = 1000000").expect("more shards");
+    assert_eq!((million.shards, million.shard_connections_max), (50, 20_000));
+    assert_eq!(&million.cpus[..4], &[0, 1, 0, 1]);
+
+    let few = plan("connections_max = 101").expect("few");
+    assert_eq!((few.shards, few.shard_connections_max), (2, 51));
+
+    for (head, parts) in [
+        ("connections_max = 1000000\nshards = 2", ["needs"; 0].as_slice()),
+        ("connections_max = 2000000", &["1280000"]),
+    ] {
+        let error = plan(head).expect_err("too many").to_string();
+        for part in [&["halley.toml:1: connections_max", "RLIMIT_NOFILE 20000", "LimitNOFILE"], parts].concat() {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}
+
+#[test]
+fn the_default_of_connections_max_leaves_memory_to_others() {
+    let host = Host { cpus: vec![3], files_max: 1 << 30, memory_bytes: 1 << 30 };
+    let plan = Config::load(&file(OPEN), &host).expect("right").plan;
+    assert!(u64::from(plan.connections_max) * 4096 < 1 << 30, "{plan:?}");
+    assert_eq!(plan.cpus, [3]);
+}
+
+#[test]
+fn this_machine_can_be_read() {
+    let host = Host::read().expect("linux");
+    assert!(!host.cpus.is_empty() && host.files_max > 0 && host.memory_bytes > 0, "{host:?}");
+}
+
+/// Every key that settings have, as a path without indices, with its value.
+fn flatten(prefix: &str, value: &toml::Value, out: &mut BTreeSet<(String, String)>) {
+    match value {
+        toml::Value::Table(table) => {
+            for (key, value) in table {
+                flatten(&if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") }, value, out);
+            }
+        }
+        toml::Value::Array(items) if items.iter().any(toml::Value::is_table) => {
+            items.iter().for_each(|item| flatten(prefix, item, out));
+        }
+        value => {
+            out.insert((prefix.into(), value.to_string()));
+        }
+    }
+}
+
+#[test]
+fn every_key_is_documented_with_its_default() {
+    let settings = Settings {
+        connections_max: Some(1),
+        key_connections_max: Some(1),
+        listener: vec![Listener::default()],
+        ..Settings::default()
+    };
+    let mut code = BTreeSet::new();
+    flatten("", &toml::Value::try_from(&settings).expect("plain"), &mut code);
+    let names = |keys: &BTreeSet<(String, String)>| keys.iter().map(|(name, _)| name.clone()).collect::<BTreeSet<_>>();
+    let documented: BTreeSet<_> = KEYS.iter().map(|key| (key.name.to_owned(), key.default.to_owned())).collect();
+    assert_eq!(names(&documented), names(&code));
+    for (name, default) in &documented {
+        if !default.starts_with('(') && !default.is_empty() {
+            assert!(code.contains(&(name.clone(), default.clone())), "{name} is not {default} by default");
+        }
+    }
+}
+
+#[test]
+fn the_page_on_configuration_is_that_of_the_code() {
+    let page = include_str!("../../../docs/configuration.md");
+    let table = table();
+    assert!(page.contains(&table), "docs/configuration.md needs this table:\n{table}");
+}
