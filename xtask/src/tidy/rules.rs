@@ -40,6 +40,7 @@ pub(super) fn apply(file: &File, paths: &Paths, out: &mut Vec<Complaint>) {
         protocol_purity(file, out);
     } else if has_extension(&file.path, "md") {
         links(file, paths, out);
+        named_files(file, paths, out);
     }
 }
 
@@ -192,6 +193,20 @@ fn links(file: &File, paths: &Paths, out: &mut Vec<Complaint>) {
             }
             if !resolved(&file.path, target).is_some_and(|path| exists(&path, paths)) {
                 out.push(file.complain(number, format!("the link to {target} leads nowhere")));
+            }
+        }
+    }
+}
+
+/// A file named in backticks by its path from the root is there. What does not begin with a folder of the checkout is
+/// no such path.
+fn named_files(file: &File, paths: &Paths, out: &mut Vec<Complaint>) {
+    for (number, line) in lines(&file.text) {
+        for name in line.split('`').skip(1).step_by(2) {
+            let plain = name.chars().all(|c| is_word(c) || matches!(c, '/' | '.' | '-'));
+            let inside = name.split_once('/').is_some_and(|(first, _)| !first.is_empty() && exists(first, paths));
+            if plain && inside && !resolved("", name).is_some_and(|path| exists(&path, paths)) {
+                out.push(file.complain(number, format!("names {name}, which is not there")));
             }
         }
     }

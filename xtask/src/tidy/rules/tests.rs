@@ -117,3 +117,9 @@ fn links_lead_to_files_of_the_checkout() {
     );
     accepted("docs/a.md", "```\n[x](missing.md)\n```\n");
 }
+
+#[test]
+fn files_named_in_documents_are_there() {
+    refused("a.md", "see `docs/missing.md`\n", "docs/missing.md");
+    accepted("a.md", "see `docs/glossary.md`, `docs/`, `target/debug/halley`, `/v1/push`, `docs/{a,b}.md`\n");
+}
