@@ -1,0 +1,293 @@
+//! Control's decisions: from a shard's `Report` to `Order`s, without I/O, clock or threads.
+
+mod login;
+mod outgoing;
+mod rooms;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use halley_protocol::halley::JoinStatus;
+use halley_protocol::login::LoginReject;
+use halley_protocol::operation;
+
+use crate::directory::{Directory, DirectoryWriter, Key};
+use crate::ids::{ConnWord, RoomRef, ShardIndex};
+use crate::link::ShardLink;
+use crate::order::{Ask, Inspection, Order, Report, Verdict};
+use crate::reason::CloseReason;
+
+pub use outgoing::OutgoingQueues;
+
+/// Where decisions put their orders.
+pub trait OrderSink {
+    /// Puts an order behind all earlier ones for this shard. Must not lose it.
+    fn put(&mut self, shard: ShardIndex, order: Order);
+}
+
+/// Who may log in on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginRule {
+    /// Nobody.
+    Refuse,
+    /// Everybody, as goim does: member, key and room are taken as claimed.
+    Open,
+}
+
+/// What happens when a key has its maximum of connections and one more logs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyPolicy {
+    /// The oldest goes.
+    Replace,
+    /// The new one is refused.
+    Refuse,
+    /// The new one is refused; said of keys meant to be shared, whose maximum is above one.
+    Share,
+}
+
+/// What logins are judged by.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The rule of each listener of the configuration, in order.
+    pub listeners: Vec<LoginRule>,
+    /// Connections of one key, at least 1. The configuration keeps it below
+    /// [`Policy::KEY_CONNECTIONS_MAX`], because a key's connections are walked one by one.
+    pub key_connections_max: usize,
+    /// What happens beyond that.
+    pub key_policy: KeyPolicy,
+}
+
+impl Policy {
+    /// The most that `key_connections_max` may be.
+    pub const KEY_CONNECTIONS_MAX: usize = 1024;
+}
+
+/// Why an ask was turned down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The listener lets nobody in.
+    LoginsClosed,
+    /// The login is not JSON.
+    LoginSyntax,
+    /// The login is not an object of the right fields.
+    LoginWrongType,
+    /// The connection has logged in before.
+    LoginTwice,
+    /// The key has more bytes than it may have.
+    KeyTooLong,
+    /// The key has as many connections as it may have.
+    KeyInUse,
+    /// More accepted operations than one connection may have.
+    AcceptsTooMany,
+    /// The room's name is too long, or is not UTF-8, or is missing where there must be one.
+    RoomNameBad,
+    /// The shard has as many rooms as it can number.
+    RoomsTooMany,
+    /// Not an operation that control decides on.
+    OperationUnknown,
+}
+
+impl Refusal {
+    /// The label in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LoginsClosed => "logins-closed",
+            Self::LoginSyntax => "login-syntax",
+            Self::LoginWrongType => "login-wrong-type",
+            Self::LoginTwice => "login-twice",
+            Self::KeyTooLong => "key-too-long",
+            Self::KeyInUse => "key-in-use",
+            Self::AcceptsTooMany => "accepts-too-many",
+            Self::RoomNameBad => "room-name-bad",
+            Self::RoomsTooMany => "rooms-too-many",
+            Self::OperationUnknown => "operation-unknown",
+        }
+    }
+
+    /// What the connection is closed for, where the refusal closes it.
+    fn close_reason(self) -> CloseReason {
+        match self {
+            Self::RoomNameBad => CloseReason::RoomNameBad,
+            Self::OperationUnknown => CloseReason::PacketMalformed,
+            Self::LoginsClosed
+            | Self::LoginSyntax
+            | Self::LoginWrongType
+            | Self::LoginTwice
+            | Self::KeyTooLong
+            | Self::KeyInUse
+            | Self::AcceptsTooMany
+            | Self::RoomsTooMany => CloseReason::LoginRefused,
+        }
+    }
+}
+
+impl From<LoginReject> for Refusal {
+    fn from(reject: LoginReject) -> Self {
+        match reject {
+            LoginReject::Syntax => Self::LoginSyntax,
+            LoginReject::WrongType => Self::LoginWrongType,
+        }
+    }
+}
+
+/// What the outside wants to know of a report: for logs, metrics, and those who wait.
+#[derive(Debug)]
+pub enum Event {
+    /// A login stands.
+    Admitted {
+        /// Which connection.
+        conn: ConnWord,
+        /// Its address.
+        peer: SocketAddr,
+        /// Its member; none if not above 0.
+        member: i64,
+        /// Its key, made by the gateway if the login had none.
+        key: Key,
+        /// Connections of the key that had to go.
+        replaced: usize,
+    },
+    /// A packet was turned down.
+    Refused {
+        /// Whose.
+        conn: ConnWord,
+        /// Its address.
+        peer: SocketAddr,
+        /// The packet's operation; a login's is [`operation::AUTH`].
+        operation: i32,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A connection is gone that had logged in or had asked to.
+    Gone {
+        /// Which.
+        conn: ConnWord,
+        /// Its address.
+        peer: SocketAddr,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// The answer to [`Control::inspect`].
+    Inspected {
+        /// As given there.
+        token: u64,
+        /// `None`: the connection is gone.
+        found: Option<Box<Inspection>>,
+    },
+    /// The shard has no connections left and its thread ends.
+    Drained {
+        /// Which.
+        shard: ShardIndex,
+    },
+}
+
+/// Decides on reports, and owns the directory's writer.
+pub struct Control {
+    writer: DirectoryWriter,
+    policy: Policy,
+    /// Fresh random bytes for a generated key.
+    random: Box<dyn FnMut() -> [u8; 16] + Send>,
+}
+
+impl Control {
+    /// Control over this directory. `random` makes the bytes of generated keys; whoever can guess them can push to
+    /// these connections, so outside the simulator they must come from the system.
+    pub fn new(writer: DirectoryWriter, policy: Policy, random: impl FnMut() -> [u8; 16] + Send + 'static) -> Self {
+        assert!(
+            (1..=Policy::KEY_CONNECTIONS_MAX).contains(&policy.key_connections_max),
+            "checked by the configuration"
+        );
+        Self { writer, policy, random: Box::new(random) }
+    }
+
+    /// The directory, for readers.
+    pub fn directory(&self) -> &Arc<Directory> {
+        self.writer.directory()
+    }
+
+    /// Decides on one report of `shard`. Reports of one shard must come in their order.
+    pub fn handle(&mut self, shard: ShardIndex, report: Report, orders: &mut impl OrderSink) -> Option<Event> {
+        match report {
+            Report::Ask { conn, ask } => self.answer(conn, ask, orders),
+            Report::Gone { conn, ticket, reason, peer } => {
+                if ticket != 0 {
+                    self.writer.remove(ticket, conn);
+                    self.writer.address_went(peer.ip());
+                }
+                Some(Event::Gone { conn, peer, reason })
+            }
+            Report::Room { room, size, joins } => {
+                self.writer.room_reported(shard, room, size, joins);
+                None
+            }
+            Report::Inspected { token, found } => Some(Event::Inspected { token, found }),
+            Report::Drained => Some(Event::Drained { shard }),
+        }
+    }
+
+    /// Exactly one answer, whatever is asked; it is the last order that the ask leads to.
+    fn answer(&mut self, conn: ConnWord, ask: Box<Ask>, orders: &mut impl OrderSink) -> Option<Event> {
+        let (verdict, event) = match ask.operation {
+            operation::AUTH => match self.login(conn, &ask, orders) {
+                Ok(event) => (Verdict::Admit, Some(event)),
+                Err(refusal) => refused(conn, &ask, refusal),
+            },
+            operation::CHANGE_ROOM => match self.change_room(conn.shard(), ask.body()) {
+                Ok(verdict) => (verdict, None),
+                Err(refusal) => refused(conn, &ask, refusal),
+            },
+            operation::JOIN => match self.join(conn.shard(), ask.body()) {
+                Ok(verdict) => (verdict, None),
+                Err(refusal) => {
+                    let status = JoinStatus::Refused as i32;
+                    (Verdict::JoinRefused { status }, Some(event_of(conn, &ask, refusal)))
+                }
+            },
+            operation::LEAVE => (self.leave(conn.shard(), ask.body()), None),
+            _ => refused(conn, &ask, Refusal::OperationUnknown),
+        };
+        orders.put(conn.shard(), Order::Answer { conn, ask, verdict });
+        event
+    }
+
+    /// Writes changed room counts to where the shards read them; about once a second.
+    pub fn publish_online(&mut self, links: &[Arc<ShardLink>]) {
+        self.writer.publish_online(links);
+    }
+
+    /// Ends every connection of a key and returns how many. They leave the directory as they are reported gone.
+    pub fn kick(&self, key: &str, reason: CloseReason, orders: &mut impl OrderSink) -> usize {
+        let conns = self.directory().key_connections(key);
+        for conn in &conns {
+            orders.put(conn.shard(), Order::Close { conn: *conn, reason });
+        }
+        conns.len()
+    }
+
+    /// Asks a connection's shard about it; [`Event::Inspected`] brings the answer, unless the shard ends before.
+    pub fn inspect(&self, conn: ConnWord, token: u64, orders: &mut impl OrderSink) {
+        orders.put(conn.shard(), Order::Inspect { conn, token });
+    }
+
+    /// Tells every shard to end; each says [`Event::Drained`].
+    pub fn drain(&self, deadline_ms: u32, orders: &mut impl OrderSink) {
+        for (shard, _) in self.directory().connections_by_shard() {
+            orders.put(shard, Order::Drain { deadline_ms });
+        }
+    }
+
+    /// The room's name as a shard numbers it, or `None` if that number means another room by now.
+    pub fn room_of(&self, shard: ShardIndex, room: RoomRef) -> Option<Arc<str>> {
+        self.directory().room_name(shard, room)
+    }
+}
+
+fn refused(conn: ConnWord, ask: &Ask, refusal: Refusal) -> (Verdict, Option<Event>) {
+    (Verdict::Refuse(refusal.close_reason()), Some(event_of(conn, ask, refusal)))
+}
+
+fn event_of(conn: ConnWord, ask: &Ask, refusal: Refusal) -> Event {
+    Event::Refused { conn, peer: ask.peer, operation: ask.operation, refusal }
+}

@@ -1,0 +1,80 @@
+//! The decision on a login.
+
+use halley_protocol::login::Login;
+
+use super::rooms::check_name;
+use super::{Control, Event, KeyPolicy, LoginRule, OrderSink, Refusal};
+use crate::directory::Key;
+use crate::ids::{ConnWord, RoomRef, ShardIndex};
+use crate::limits;
+use crate::order::{Ask, Grant, Order};
+use crate::reason::CloseReason;
+
+impl Control {
+    /// Admits or refuses. Nothing is changed and no order put before the login is sure to stand; then: the room is
+    /// marked, the grant ordered, the directory written, so that whoever finds the connection there may push to it.
+    pub(super) fn login(
+        &mut self,
+        conn: ConnWord,
+        ask: &Ask,
+        orders: &mut impl OrderSink,
+    ) -> Result<Event, Refusal> {
+        if ask.ticket != 0 {
+            return Err(Refusal::LoginTwice);
+        }
+        match self.policy.listeners.get(usize::from(ask.listener)) {
+            Some(LoginRule::Open) => {}
+            Some(LoginRule::Refuse) | None => return Err(Refusal::LoginsClosed),
+        }
+        let mut login = Login::parse(ask.body())?;
+        check(&mut login)?;
+        let key = self.key(&login.key)?;
+        let room = self.login_room(conn.shard(), &login.room_id)?;
+
+        let ticket = self.writer.ticket(&key);
+        let grant = Grant { ticket, room, accepts: login.accepts, marked: login.halley };
+        orders.put(conn.shard(), Order::Grant { conn, grant: Box::new(grant) });
+        let (_, replaced) = self.writer.insert(conn, key.clone(), login.mid, self.policy.key_connections_max);
+        self.writer.address_came(ask.peer.ip());
+        for old in &replaced {
+            orders.put(old.shard(), Order::Close { conn: *old, reason: CloseReason::Replaced });
+        }
+        Ok(Event::Admitted { conn, peer: ask.peer, member: login.mid, key, replaced: replaced.len() })
+    }
+
+    /// The login's key, or a new one. Under [`KeyPolicy::Replace`] a key in use is free to take.
+    fn key(&mut self, text: &str) -> Result<Key, Refusal> {
+        if text.is_empty() {
+            return Ok(Key::generated((self.random)()));
+        }
+        let in_use = || self.directory().key_connections(text).len() >= self.policy.key_connections_max;
+        match self.policy.key_policy {
+            KeyPolicy::Refuse | KeyPolicy::Share if in_use() => Err(Refusal::KeyInUse),
+            KeyPolicy::Replace | KeyPolicy::Refuse | KeyPolicy::Share => Ok(Key::new(text)),
+        }
+    }
+
+    fn login_room(&mut self, shard: ShardIndex, name: &str) -> Result<Option<RoomRef>, Refusal> {
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let ordered = self.writer.order_join(shard, name).map_err(|_| Refusal::RoomsTooMany)?;
+        Ok(Some(ordered.room))
+    }
+}
+
+/// The limits of a login; its accepted operations come out sorted, each once.
+fn check(login: &mut Login) -> Result<(), Refusal> {
+    if login.key.len() > limits::KEY_BYTES_MAX {
+        return Err(Refusal::KeyTooLong);
+    }
+    if !login.room_id.is_empty() {
+        check_name(&login.room_id)?;
+    }
+    login.accepts.sort_unstable();
+    login.accepts.dedup();
+    if login.accepts.len() > limits::ACCEPTS_MAX {
+        return Err(Refusal::AcceptsTooMany);
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! The directory: which connections a key or a member has, and which shards have members of a room.
+//!
+//! Control alone writes it, through [`DirectoryWriter`]; any thread reads it, through [`Directory`]. No guard
+//! of a table leaves the function that took it, and none is held while another table is touched.
+//!
+//! User memory of an idle connection with its own member and a generated key, at the worst fill of the tables: key table
+//! 36 bytes, record 48, member table 36.
+
+mod addresses;
+mod key;
+mod keys;
+mod members;
+mod rooms;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::ids::{ConnWord, RoomRef, ShardIndex};
+
+pub use key::{HashSecret, Key};
+pub use rooms::{JoinOrdered, RoomCount, RoomTableFull};
+pub use writer::DirectoryWriter;
+
+use keys::KeyTable;
+use members::MemberTable;
+use rooms::{Part, RoomTable};
+
+/// What may be read by any thread. Answers are as of some moment during the call; a connection or room word
+/// that is stale when it arrives at its shard is refused there by its generation.
+pub struct Directory {
+    keys: KeyTable,
+    members: MemberTable,
+    rooms: RoomTable,
+    /// Logged-in connections of each shard.
+    connections: Box<[AtomicU64]>,
+    addresses: AtomicU64,
+}
+
+impl Directory {
+    fn new(shards: usize, secret: &HashSecret) -> Self {
+        Self {
+            keys: KeyTable::new(secret.clone()),
+            members: MemberTable::new(secret),
+            rooms: RoomTable::new(shards, secret),
+            connections: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+            addresses: AtomicU64::new(0),
+        }
+    }
+
+    /// Connections logged in.
+    pub fn connections(&self) -> u64 {
+        self.connections.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Connections logged in on each shard, in order.
+    pub fn connections_by_shard(&self) -> impl Iterator<Item = (ShardIndex, u64)> {
+        (0..=u8::MAX).map(ShardIndex).zip(self.connections.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    /// Distinct IP addresses with logged-in connections.
+    pub fn addresses(&self) -> u64 {
+        self.addresses.load(Ordering::Relaxed)
+    }
+
+    /// The connections of a key, newest first.
+    pub fn key_connections(&self, key: &str) -> Vec<ConnWord> {
+        let mut conns = Vec::new();
+        self.add_key_connections(key, &mut conns);
+        conns
+    }
+
+    /// The same, behind what is in `conns` already.
+    pub fn add_key_connections(&self, key: &str, conns: &mut Vec<ConnWord>) {
+        self.keys.each_of_key(key, |record| conns.push(record.conn));
+    }
+
+    /// The connections of a member with their keys, in no order.
+    pub fn member_connections(&self, member: i64) -> Vec<(ConnWord, Key)> {
+        let mut found = Vec::new();
+        for hash in self.members.hashes(member) {
+            self.keys.each_of_member(hash, member, |record| found.push((record.conn, record.key.clone())));
+        }
+        found
+    }
+
+    /// The connections of a member, in no order, behind what is in `conns` already.
+    pub fn add_member_connections(&self, member: i64, conns: &mut Vec<ConnWord>) {
+        for hash in self.members.hashes(member) {
+            self.keys.each_of_member(hash, member, |record| conns.push(record.conn));
+        }
+    }
+
+    /// Rooms with members, or with joins on the way.
+    pub fn rooms(&self) -> u64 {
+        self.rooms.count()
+    }
+
+    /// Members of a room: as the shards reported, plus joins on the way.
+    pub fn room_size(&self, name: &str) -> u64 {
+        self.rooms.members(name)
+    }
+
+    /// Up to `limit` rooms whose names begin with `prefix` and are greater than `after` (`""`: from the
+    /// start), in order of their names. Looks at every room; keeps only `limit`.
+    pub fn rooms_page(&self, prefix: &str, after: &str, limit: usize) -> Vec<RoomCount> {
+        self.rooms.page(prefix, after, limit)
+    }
+
+    /// Up to `limit` rooms whose names begin with `prefix`, most members first, equal ones by name.
+    pub fn rooms_top(&self, prefix: &str, limit: usize) -> Vec<RoomCount> {
+        self.rooms.top(prefix, limit)
+    }
+
+    /// The room's name as one shard numbers it, or `None` if that number means another room by now.
+    pub fn room_name(&self, shard: ShardIndex, room: RoomRef) -> Option<Arc<str>> {
+        self.rooms.name(shard, room)
+    }
+
+    /// The room as one shard numbers it, if it has members there or joins on the way.
+    pub fn room_in(&self, shard: ShardIndex, name: &str) -> Option<RoomRef> {
+        self.room_parts(name).into_iter().find(|part| part.shard == shard).map(|part| part.room)
+    }
+
+    /// The shards that a push to the room concerns.
+    pub(crate) fn room_parts(&self, name: &str) -> Vec<Part> {
+        self.rooms.parts(name)
+    }
+}

@@ -1,0 +1,179 @@
+//! Dispatch: looks a target up, encodes the message once, puts one order into the queue of each shard concerned.
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+
+use crate::directory::Directory;
+use crate::ids::{ConnWord, RoomRef, ShardIndex};
+use crate::limits;
+use crate::link::ShardLink;
+use crate::order::Order;
+use crate::payload::Payload;
+
+/// Whom a push is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The connections of these keys that accept the operation.
+    Keys(Vec<String>),
+    /// The connections of these members that accept the operation.
+    Members(Vec<i64>),
+    /// Everybody in the room, whatever they accept.
+    Room(String),
+    /// Every logged-in connection that accepts the operation.
+    All,
+}
+
+/// Where a push went, as the directory knew it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dispatched {
+    /// Connections it was dispatched to; whether each accepts the operation is known to its shard only.
+    pub connections: u64,
+    /// Distinct keys or members without a connection; 1 for a room without members; 0 for all.
+    pub offline: u64,
+}
+
+/// Why nobody got a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DispatchError {
+    /// A shard concerned has no place for a push. Nothing was put anywhere; try again later.
+    #[error("a shard's queue is full")]
+    Full,
+    /// The body has more than [`limits::PAYLOAD_BYTES_MAX`] bytes.
+    #[error("the payload has more than {} bytes", limits::PAYLOAD_BYTES_MAX)]
+    PayloadTooBig,
+    /// There are more than [`limits::PUSH_TARGETS_MAX`] keys or members.
+    #[error("the push names more than {} keys or members", limits::PUSH_TARGETS_MAX)]
+    TooManyTargets,
+}
+
+/// The way into the shards for pushes, shared by all sources. Holds no lock while it puts.
+pub struct Dispatch {
+    directory: Arc<Directory>,
+    links: Arc<[Arc<ShardLink>]>,
+}
+
+/// What one shard gets of a push.
+enum Share {
+    Direct(Box<[ConnWord]>),
+    Room(RoomRef),
+    All,
+}
+
+impl Share {
+    fn order(self, payload: Payload) -> Order {
+        match self {
+            Self::Direct(conns) => Order::Direct { conns, payload },
+            Self::Room(room) => Order::Room { room, payload },
+            Self::All => Order::All { payload },
+        }
+    }
+}
+
+/// At most one share for each shard.
+type Shares = ArrayVec<(ShardIndex, Share), { limits::SHARDS_MAX }>;
+
+impl Dispatch {
+    /// Dispatch over this directory into all shards, in order.
+    pub fn new(directory: Arc<Directory>, links: Arc<[Arc<ShardLink>]>) -> Self {
+        Self { directory, links }
+    }
+
+    /// Pushes to everybody concerned or, with an error, to nobody. A target that nobody answers to is no error.
+    pub fn push(&self, target: &Target, operation: i32, body: &[u8]) -> Result<Dispatched, DispatchError> {
+        if body.len() > limits::PAYLOAD_BYTES_MAX {
+            return Err(DispatchError::PayloadTooBig);
+        }
+        let (shares, dispatched) = match target {
+            Target::Keys(keys) => self.keys(keys)?,
+            Target::Members(members) => self.members(members)?,
+            Target::Room(name) => self.room(name),
+            Target::All => self.all(),
+        };
+        self.take_credits(&shares)?;
+        self.put(shares, operation, body);
+        Ok(dispatched)
+    }
+
+    fn keys(&self, keys: &[String]) -> Result<(Shares, Dispatched), DispatchError> {
+        let keys = distinct(keys.iter().map(String::as_str))?;
+        Ok(direct(&keys, |key, conns| self.directory.add_key_connections(key, conns)))
+    }
+
+    fn members(&self, members: &[i64]) -> Result<(Shares, Dispatched), DispatchError> {
+        let members = distinct(members.iter().copied())?;
+        Ok(direct(&members, |member, conns| self.directory.add_member_connections(*member, conns)))
+    }
+
+    fn room(&self, name: &str) -> (Shares, Dispatched) {
+        let parts = self.directory.room_parts(name);
+        let dispatched = Dispatched {
+            connections: parts.iter().map(|part| part.members()).sum(),
+            offline: u64::from(parts.is_empty()),
+        };
+        (parts.iter().map(|part| (part.shard, Share::Room(part.room))).collect(), dispatched)
+    }
+
+    fn all(&self) -> (Shares, Dispatched) {
+        let mut dispatched = Dispatched::default();
+        let mut shares = Shares::new();
+        for (shard, connections) in self.directory.connections_by_shard().filter(|(_, connections)| *connections > 0) {
+            dispatched.connections += connections;
+            shares.push((shard, Share::All));
+        }
+        (shares, dispatched)
+    }
+
+    /// One place in the queue of each shard concerned, or of none.
+    fn take_credits(&self, shares: &Shares) -> Result<(), DispatchError> {
+        let lacking = shares.iter().position(|(shard, _)| !self.link(*shard).take_credit());
+        let Some(taken) = lacking else { return Ok(()) };
+        for (shard, _) in &shares[..taken] {
+            self.link(*shard).return_credit();
+        }
+        Err(DispatchError::Full)
+    }
+
+    /// Every shard has its credit.
+    fn put(&self, mut shares: Shares, operation: i32, body: &[u8]) {
+        let Some((last, last_share)) = shares.pop() else { return };
+        let payload = Payload::encode(operation, body);
+        for (shard, share) in shares {
+            self.link(shard).put_push(share.order(payload.clone()));
+        }
+        self.link(last).put_push(last_share.order(payload));
+    }
+
+    fn link(&self, shard: ShardIndex) -> &ShardLink {
+        &self.links[shard.at()]
+    }
+}
+
+fn distinct<T: Ord>(named: impl ExactSizeIterator<Item = T>) -> Result<Vec<T>, DispatchError> {
+    if named.len() > limits::PUSH_TARGETS_MAX {
+        return Err(DispatchError::TooManyTargets);
+    }
+    let mut distinct: Vec<T> = named.collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    Ok(distinct)
+}
+
+/// Groups the connections that `look_up` finds by shard, each connection once.
+fn direct<T>(named: &[T], look_up: impl Fn(&T, &mut Vec<ConnWord>)) -> (Shares, Dispatched) {
+    let mut conns = Vec::new();
+    let mut offline = 0;
+    for name in named {
+        let before = conns.len();
+        look_up(name, &mut conns);
+        offline += u64::from(conns.len() == before);
+    }
+    conns.sort_unstable();
+    conns.dedup();
+    let shares = conns.chunk_by(|a, b| a.shard() == b.shard());
+    let shares = shares.map(|conns| (conns[0].shard(), Share::Direct(conns.into()))).collect();
+    (shares, Dispatched { connections: conns.len() as u64, offline })
+}
+
+#[cfg(test)]
+mod tests;
