@@ -1,0 +1,13 @@
+//! What clients may send and what they are answered, shown on bytes.
+
+mod any_cut;
+mod frames;
+mod goim_bytes;
+mod halley;
+mod handshake;
+mod login;
+mod operations;
+mod packets;
+mod pushes;
+mod support;
+mod tungstenite_agrees;
