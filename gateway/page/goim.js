@@ -85,7 +85,7 @@ export function* packets(bytes) {
 /** What a close code means, with the gateway's own text if it sent one. */
 export function closeWords(code, text = "") {
   const words = CLOSE_WORDS[code] ?? "closed";
-  return text && text !== words ? `${words}: ${text} (${code})` : `${words} (${code})`;
+  return text && !words.includes(text) ? `${words}: ${text} (${code})` : `${words} (${code})`;
 }
 
 /**

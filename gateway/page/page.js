@@ -258,7 +258,8 @@ function messageRow({ op, at, text, to, latencyMs }) {
   row.append(
     element("span", "text", text || "(empty)"),
     element("span", "latency", latencyMs === null ? "" : milliseconds(latencyMs)),
-    element("span", "about", [to, `op ${op}`, clock.format(at)].filter(Boolean).join(" · ")),
+    element("span", "about", to ? `op ${op} · ${to}` : `op ${op}`),
+    element("span", "time", clock.format(at)),
   );
   return row;
 }
