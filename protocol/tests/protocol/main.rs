@@ -1,6 +1,7 @@
 //! What clients may send and what they are answered, shown on bytes.
 
 mod any_cut;
+mod document;
 mod frames;
 mod goim_bytes;
 mod halley;

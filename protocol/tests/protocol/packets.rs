@@ -38,7 +38,7 @@ fn a_body_of_4096_bytes_is_taken_and_one_more_is_rejected_by_its_header() {
 
 #[test]
 fn another_header_length_is_rejected() {
-    for header_bytes in [i16::MIN, 0, 15, 17, 0x1000] {
+    for header_bytes in [i16::MIN, 0, 15, 17, 0x1000, 0x0110] {
         rejected(&raw(16, header_bytes, b""), PacketReject::HeaderLength);
     }
 }
