@@ -35,7 +35,8 @@ pub struct Plan {
 
 /// Divides `connections_max` among shards, or says which of the three does not fit.
 pub(super) fn plan(settings: &Settings, host: &Host, sources: &Sources) -> Result<Plan, ConfigError> {
-    let table_max = u32::try_from(host.files_max.min(SHARD_CONNECTIONS_MAX as u64)).expect("a shard's table fits 32 bits");
+    let table_max =
+        u32::try_from(host.files_max.min(SHARD_CONNECTIONS_MAX as u64)).expect("a shard's table fits 32 bits");
     let shards_max = u32::try_from(SHARDS_MAX).expect("few shards");
     let cpus = u32::try_from(host.cpus.len()).unwrap_or(shards_max).clamp(1, shards_max);
     let named = match settings.shards {
@@ -88,7 +89,9 @@ impl Host {
 /// Available memory: the machine's, or this control group's if that is less.
 fn memory_bytes() -> std::io::Result<u64> {
     let info = std::fs::read_to_string("/proc/meminfo")?;
-    let kib = info.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let kib = info
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     let machine = kib.map_or(u64::MAX, |kib| kib * 1024);
     let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|max| max.trim().parse().ok());
     Ok(group.unwrap_or(u64::MAX).min(machine))

@@ -50,7 +50,12 @@ impl Check<'_> {
         let Settings { shard, nodes, .. } = self.settings;
         let payload = limits::PAYLOAD_BYTES_MAX as u64;
         if let Some(connections_max) = self.settings.connections_max {
-            self.range("connections_max", connections_max.into(), 1, (limits::SHARDS_MAX * limits::SHARD_CONNECTIONS_MAX) as u64)?;
+            self.range(
+                "connections_max",
+                connections_max.into(),
+                1,
+                (limits::SHARDS_MAX * limits::SHARD_CONNECTIONS_MAX) as u64,
+            )?;
         }
         if let Shards::Count(count) = self.settings.shards {
             self.range("shards", count.into(), 1, limits::SHARDS_MAX as u64)?;
@@ -60,15 +65,23 @@ impl Check<'_> {
         self.range("shard.run_bytes_max", shard.run_bytes_max.into(), 1024, 1 << 24)?;
         self.range("shard.run_messages_max", shard.run_messages_max.into(), 1, 4096)?;
         self.range("shard.room_pending_bytes_max", shard.room_pending_bytes_max.into(), 2 * payload, 1 << 30)?;
-        self.range("shard.pinned_bytes_max", shard.pinned_bytes_max, 2 * payload, 1 << 40)?;
+        self.range("shard.pinned_bytes_max", shard.pinned_bytes_max.into(), 2 * payload, u32::MAX.into())?;
         self.range("shard.outbox_entries_max", shard.outbox_entries_max.into(), 1024, 1 << 28)?;
         self.range("shard.partials_max", shard.partials_max.into(), 1, 1 << 20)?;
         self.range("shard.sends_per_turn_max", shard.sends_per_turn_max.into(), 256, 1 << 20)?;
         self.range("shard.accepts_armed_max", shard.accepts_armed_max.into(), 1, 256)?;
-        self.at_least("shard.pinned_bytes_max", shard.pinned_bytes_max, "shard.run_bytes_max", shard.run_bytes_max.into())?;
+        self.at_least(
+            "shard.pinned_bytes_max",
+            shard.pinned_bytes_max.into(),
+            "shard.run_bytes_max",
+            shard.run_bytes_max.into(),
+        )?;
         self.range("nodes.heartbeat_s", nodes.heartbeat_s.into(), 1, 86_400)?;
         if tracing_subscriber::EnvFilter::try_new(&self.settings.log.level).is_err() {
-            return self.wrong("log.level", format!("\"{}\" is no level: use error, warn, info, debug or trace", self.settings.log.level));
+            return self.wrong(
+                "log.level",
+                format!("\"{}\" is no level: use error, warn, info, debug or trace", self.settings.log.level),
+            );
         }
         Ok(())
     }
@@ -100,7 +113,8 @@ impl Check<'_> {
     fn listeners(&self) -> Result<(), ConfigError> {
         let listeners = &self.settings.listener;
         if listeners.len() > LISTENERS_MAX {
-            return self.wrong("listener", format!("{} listeners: at most {LISTENERS_MAX} are possible", listeners.len()));
+            return self
+                .wrong("listener", format!("{} listeners: at most {LISTENERS_MAX} are possible", listeners.len()));
         }
         for (at, listener) in listeners.iter().enumerate() {
             self.listener(&format!("listener[{at}]"), listener)?;
@@ -117,21 +131,30 @@ impl Check<'_> {
     fn listener(&self, at: &str, listener: &Listener) -> Result<(), ConfigError> {
         let key = |name: &str| format!("{at}.{name}");
         if listener.bind.address.is_none() {
-            return self.wrong(&key("bind"), "is missing: add an address to listen on, such as bind = \"0.0.0.0:3101\"");
+            return self
+                .wrong(&key("bind"), "is missing: add an address to listen on, such as bind = \"0.0.0.0:3101\"");
         }
         match listener.dialect {
             Dialect::GoimV2 => {}
-            Dialect::GoimV1 | Dialect::Echo => return self.wrong(&key("dialect"), "is not in this version: use \"goim-v2\""),
+            Dialect::GoimV1 | Dialect::Echo => {
+                return self.wrong(&key("dialect"), "is not in this version: use \"goim-v2\"");
+            }
         }
         match listener.login {
             Login::Refuse | Login::Open => {}
-            Login::Jwt | Login::Hook => return self.wrong(&key("login"), "is not in this version: use \"open\" or \"refuse\""),
+            Login::Jwt | Login::Hook => {
+                return self.wrong(&key("login"), "is not in this version: use \"open\" or \"refuse\"");
+            }
         }
         if !listener.path.starts_with('/') {
-            return self.wrong(&key("path"), format!("\"{}\" is no path: it starts with a slash, such as \"/sub\"", listener.path));
+            return self.wrong(
+                &key("path"),
+                format!("\"{}\" is no path: it starts with a slash, such as \"/sub\"", listener.path),
+            );
         }
         if listener.transport == Transport::Tcp && !listener.origins.is_empty() {
-            return self.wrong(&key("origins"), "browsers send an origin only over transport = \"ws\": remove the key here");
+            return self
+                .wrong(&key("origins"), "browsers send an origin only over transport = \"ws\": remove the key here");
         }
         self.range(&key("send_buffer_bytes"), listener.send_buffer_bytes.into(), 4096, 1 << 26)?;
         self.range(&key("stall_ms_max"), listener.stall_ms_max.into(), 100, 86_400_000)?;
@@ -142,8 +165,18 @@ impl Check<'_> {
         self.range(&key("keepalive_ms"), listener.keepalive_ms.into(), 0, 86_400_000)?;
         let outbox = u64::from(listener.outbox_bytes_max);
         self.range(&key("outbox_bytes_max"), outbox, 1024, 1 << 30)?;
-        self.at_least(&key("outbox_bytes_max"), outbox, "shard.run_bytes_max", self.settings.shard.run_bytes_max.into())?;
-        self.at_least("shard.pinned_bytes_max", self.settings.shard.pinned_bytes_max, &key("outbox_bytes_max"), outbox)
+        self.at_least(
+            &key("outbox_bytes_max"),
+            outbox,
+            "shard.run_bytes_max",
+            self.settings.shard.run_bytes_max.into(),
+        )?;
+        self.at_least(
+            "shard.pinned_bytes_max",
+            self.settings.shard.pinned_bytes_max.into(),
+            &key("outbox_bytes_max"),
+            outbox,
+        )
     }
 
     fn addresses(&self) -> Result<(), ConfigError> {
@@ -166,7 +199,9 @@ impl Check<'_> {
                     _ => "HALLEY__API__BIND",
                 };
                 let place = super::Place::Environment(variable.into());
-                let problem = format!("--dev lets anybody in and stays on loopback: {address} needs a configuration file (--config)");
+                let problem = format!(
+                    "--dev lets anybody in and stays on loopback: {address} needs a configuration file (--config)"
+                );
                 Err(ConfigError { place, key, problem })
             }
             None => Ok(()),
@@ -174,7 +209,12 @@ impl Check<'_> {
     }
 
     fn every_address(&self) -> impl Iterator<Item = (String, SocketAddr)> {
-        let listeners = self.settings.listener.iter().enumerate().map(|(at, listener)| (format!("listener[{at}].bind"), &listener.bind));
+        let listeners = self
+            .settings
+            .listener
+            .iter()
+            .enumerate()
+            .map(|(at, listener)| (format!("listener[{at}].bind"), &listener.bind));
         std::iter::once(("api.bind".into(), &self.settings.api.bind))
             .chain(listeners)
             .filter_map(|(key, bind)| Some((key, bind.address?)))

@@ -103,7 +103,12 @@ impl DevAddresses {
             api: Api { auth: Auth::None, ..Api::default() },
             log: Log { format: LogFormat::Text, ..Log::default() },
             listener: [Transport::Tcp, Transport::Ws]
-                .map(|transport| Listener { bind: Bind::loopback(0), transport, login: Login::Open, ..Listener::default() })
+                .map(|transport| Listener {
+                    bind: Bind::loopback(0),
+                    transport,
+                    login: Login::Open,
+                    ..Listener::default()
+                })
                 .into(),
             ..Settings::default()
         };
@@ -164,7 +169,10 @@ fn key_at(table: &DeTable<'_>, span: &Range<usize>) -> Option<String> {
         if let Some(below) = match value.get_ref() {
             DeValue::Table(table) => key_at(table, span).map(|below| format!("{name}.{below}")),
             DeValue::Array(array) => array.iter().enumerate().find_map(|(at, item)| {
-                item.get_ref().as_table().and_then(|table| key_at(table, span)).map(|below| format!("{name}[{at}].{below}"))
+                item.get_ref()
+                    .as_table()
+                    .and_then(|table| key_at(table, span))
+                    .map(|below| format!("{name}[{at}].{below}"))
             }),
             _ => None,
         } {

@@ -117,7 +117,7 @@ pub struct Shard {
     /// Bytes that wait in a room while a pass over it is under way.
     pub room_pending_bytes_max: u32,
     /// Bytes of runs held for blocked connections.
-    pub pinned_bytes_max: u64,
+    pub pinned_bytes_max: u32,
     /// Entries in all outboxes together, 16 bytes each.
     pub outbox_entries_max: u32,
     /// Buffers for unfinished packets.
@@ -125,14 +125,14 @@ pub struct Shard {
     /// Sends of one turn.
     pub sends_per_turn_max: u32,
     /// Accepts kept armed on each listener.
-    pub accepts_armed_max: u32,
+    pub accepts_armed_max: u16,
 }
 
 impl Default for Shard {
     fn default() -> Self {
         Self {
-            run_bytes_max: 65_536,
-            run_messages_max: 64,
+            run_bytes_max: 16_384,
+            run_messages_max: 256,
             room_pending_bytes_max: 4 << 20,
             pinned_bytes_max: 64 << 20,
             outbox_entries_max: 1 << 18,
@@ -328,7 +328,7 @@ impl Default for Listener {
             origins: Vec::new(),
             path: "/sub".into(),
             send_buffer_bytes: 16_384,
-            outbox_bytes_max: 1 << 18,
+            outbox_bytes_max: 65_536,
             stall_ms_max: 30_000,
             slow_policy: SlowPolicy::DropNewest,
             login_ms_max: 5000,
@@ -426,7 +426,9 @@ impl TryFrom<String> for Bind {
     fn try_from(text: String) -> Result<Self, String> {
         let full = if text.starts_with(':') { format!("[::]{text}") } else { text.clone() };
         let address = full.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()).ok_or_else(|| {
-            format!("\"{text}\" is no address to listen on: write \"IP:port\", such as \"0.0.0.0:3101\" or \"[::]:3101\"")
+            format!(
+                "\"{text}\" is no address to listen on: write \"IP:port\", such as \"0.0.0.0:3101\" or \"[::]:3101\""
+            )
         })?;
         Ok(Self { text, address: Some(address) })
     }

@@ -41,10 +41,13 @@ fn errors_name_file_line_key_and_what_would_be_right() {
         (OPEN.replace("open", "jwt"), &["halley.toml:5: listener[0].login", "not in this version", "\"open\""]),
         (OPEN.replace("open", "hook"), &["listener[0].login", "not in this version"]),
         (OPEN.replace("127.0.0.1:0", "nowhere"), &["halley.toml:4: listener[0].bind", "\"0.0.0.0:3101\""]),
-        ("[api]\nauth = \"none\"\n[[listener]]\nlogin = \"open\"".into(), &["halley.toml:3: listener[0].bind", "is missing"]),
+        (
+            "[api]\nauth = \"none\"\n[[listener]]\nlogin = \"open\"".into(),
+            &["halley.toml:3: listener[0].bind", "is missing"],
+        ),
         (listener("path = \"sub\""), &["listener[0].path", "\"/sub\""]),
         (listener("origins = [\"https://a\"]"), &["listener[0].origins", "transport = \"ws\""]),
-        (listener("outbox_bytes_max = 60000"), &["listener[0].outbox_bytes_max", "shard.run_bytes_max", "65536"]),
+        (listener("outbox_bytes_max = 16000"), &["listener[0].outbox_bytes_max", "shard.run_bytes_max", "16384"]),
         (listener("login_ms_max = 0"), &["halley.toml:6: listener[0].login_ms_max", "100 to"]),
         (listener("send_buffer_bytes = 1"), &["send_buffer_bytes", "4096 to"]),
         (format!("key_connections_max = 0\n{OPEN}"), &["halley.toml:1: key_connections_max", "1 to 1024"]),
@@ -75,7 +78,12 @@ fn an_api_without_tokens_does_not_start_and_one_with_a_token_does() {
 fn the_environment_goes_over_the_file() {
     let sources = with_environment(
         file(&format!("shards = 1\n{OPEN}")),
-        &[("HALLEY__SHARDS", "2"), ("HALLEY__API__BIND", "[::1]:0"), ("HALLEY__NODES__BACKOFF__FACTOR", "2.5"), ("PATH", "/bin")],
+        &[
+            ("HALLEY__SHARDS", "2"),
+            ("HALLEY__API__BIND", "[::1]:0"),
+            ("HALLEY__NODES__BACKOFF__FACTOR", "2.5"),
+            ("PATH", "/bin"),
+        ],
     );
     let settings = Config::load(&sources, &host()).expect("right").settings;
     assert_eq!(settings.shards, Shards::Count(2));
@@ -103,7 +111,8 @@ fn an_error_in_the_environment_names_the_variable() {
 fn dev_opens_both_transports_on_loopback_and_nothing_else() {
     let config = Config::load(&Sources::default(), &host()).expect("dev needs nothing");
     assert!(config.dev);
-    let listeners: Vec<_> = config.settings.listener.iter().map(|l| (l.transport, l.bind.to_string(), l.login)).collect();
+    let listeners: Vec<_> =
+        config.settings.listener.iter().map(|l| (l.transport, l.bind.to_string(), l.login)).collect();
     assert_eq!(
         listeners,
         [
@@ -113,7 +122,8 @@ fn dev_opens_both_transports_on_loopback_and_nothing_else() {
     );
     assert_eq!((config.settings.api.bind.to_string(), config.settings.api.auth), ("127.0.0.1:3111".into(), Auth::None));
 
-    let moved = [("HALLEY__DEV__TCP", "127.0.0.1:0"), ("HALLEY__DEV__WS", "[::1]:7"), ("HALLEY__API__BIND", "127.0.0.1:9")];
+    let moved =
+        [("HALLEY__DEV__TCP", "127.0.0.1:0"), ("HALLEY__DEV__WS", "[::1]:7"), ("HALLEY__API__BIND", "127.0.0.1:9")];
     let config = Config::load(&with_environment(Sources::default(), &moved), &host()).expect("moved");
     assert_eq!(config.settings.listener[0].bind.to_string(), "127.0.0.1:0");
     assert_eq!(config.settings.listener[1].bind.to_string(), "[::1]:7");
@@ -127,7 +137,9 @@ fn dev_opens_both_transports_on_loopback_and_nothing_else() {
 
 #[test]
 fn a_printed_configuration_reads_back_as_itself() {
-    let text = format!("connections_max = 1000\nkey_policy = \"share\"\n{OPEN}origins = []\nslow_policy = \"close\"\n[nodes]\nweight = 3");
+    let text = format!(
+        "connections_max = 1000\nkey_policy = \"share\"\n{OPEN}origins = []\nslow_policy = \"close\"\n[nodes]\nweight = 3"
+    );
     let config = Config::load(&file(&text), &host()).expect("right");
     let again = Config::load(&file(&config.to_toml()), &host()).expect("printed");
     assert_eq!(again, config);

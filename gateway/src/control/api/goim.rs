@@ -1,0 +1,105 @@
+//! goim's HTTP API as goim v2 answers it (`internal/logic/http`): envelope, codes, parameters.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use super::params::Params;
+use super::{Fault, Shared};
+use crate::directory::RoomCount;
+use crate::dispatch::Target;
+
+/// The call was understood and done.
+const OK: i32 = 0;
+/// The call is wrong.
+pub(super) const REQUEST_ERROR: i32 = -400;
+/// The gateway could not.
+pub(super) const SERVER_ERROR: i32 = -500;
+
+/// goim's answer; `data` is left out where there is none.
+pub(super) fn envelope(code: i32, message: &str, data: Option<Value>) -> Json<Value> {
+    let mut answer = json!({ "code": code, "message": message });
+    if let Some(data) = data {
+        answer["data"] = data;
+    }
+    Json(answer)
+}
+
+type Answer = Result<Json<Value>, Fault>;
+
+fn done() -> Json<Value> {
+    envelope(OK, "", None)
+}
+
+pub(super) fn answer(data: Value) -> Json<Value> {
+    envelope(OK, "", Some(data))
+}
+
+/// `POST /goim/push/keys?operation&keys…`
+pub(super) async fn push_keys(State(app): State<Shared>, params: Params, message: Bytes) -> Answer {
+    let operation = params.number("operation")?;
+    let keys: Vec<String> = params.all("keys").filter(|key| !key.is_empty()).map(Into::into).collect();
+    if params.text("keys").is_none() {
+        // What goim makes of its directory's complaint about a call without keys.
+        return Ok(envelope(REQUEST_ERROR, "", None));
+    }
+    app.dispatch.push(&Target::Keys(keys), operation, &message)?;
+    Ok(done())
+}
+
+/// `POST /goim/push/mids?operation&mids…`
+pub(super) async fn push_mids(State(app): State<Shared>, params: Params, message: Bytes) -> Answer {
+    let operation = params.number("operation")?;
+    let members = params.numbers("mids")?;
+    app.dispatch.push(&Target::Members(members), operation, &message)?;
+    Ok(done())
+}
+
+/// `POST /goim/push/room?operation&type&room`
+pub(super) async fn push_room(State(app): State<Shared>, params: Params, message: Bytes) -> Answer {
+    let operation = params.required_number("operation")?;
+    let room = room_key(params.required("type")?, params.required("room")?);
+    app.dispatch.push(&Target::Room(room), operation, &message)?;
+    Ok(done())
+}
+
+/// `POST /goim/push/all?operation&speed`. The speed is read and not applied: shards pace a broadcast themselves.
+pub(super) async fn push_all(State(app): State<Shared>, params: Params, message: Bytes) -> Answer {
+    let operation = params.required_number("operation")?;
+    params.number::<i32>("speed")?;
+    app.dispatch.push(&Target::All, operation, &message)?;
+    Ok(done())
+}
+
+/// `GET /goim/online/top?type&limit`
+pub(super) async fn online_top(State(app): State<Shared>, params: Params) -> Answer {
+    let kind = params.required("type")?;
+    let limit = params.required_number::<u32>("limit")?;
+    let rooms = app.directory.rooms_top(kind, limit.min(super::rooms::PAGE_MAX) as usize);
+    let rooms = rooms.iter().map(|RoomCount { name, members }| json!({ "room_id": host_part(name), "count": members }));
+    Ok(answer(rooms.collect()))
+}
+
+/// `GET /goim/online/room?type&rooms…`
+pub(super) async fn online_room(State(app): State<Shared>, params: Params) -> Answer {
+    let kind = params.required("type")?;
+    params.required("rooms")?;
+    let size = |room: &str| (room.to_owned(), Value::from(app.directory.room_size(&room_key(kind, room))));
+    Ok(answer(Value::Object(params.all("rooms").map(size).collect())))
+}
+
+/// `GET /goim/online/total`
+pub(super) async fn online_total(State(app): State<Shared>) -> Json<Value> {
+    answer(json!({ "conn_count": app.directory.connections(), "ip_count": app.directory.addresses() }))
+}
+
+/// goim's name for a room: `type://room`.
+fn room_key(kind: &str, room: &str) -> String {
+    format!("{kind}://{room}")
+}
+
+/// The host part of a room's name read as a URL, as goim shows it; the whole name if it is none.
+fn host_part(name: &str) -> &str {
+    name.split_once("://").map_or(name, |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or(rest))
+}

@@ -1,0 +1,158 @@
+//! `POST /v1/push`: one push or an array of them.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::{Fault, Shared};
+use crate::dispatch::{DispatchError, Target};
+use crate::limits;
+
+/// Pushes of one call.
+const PUSHES_MAX: usize = 1000;
+
+/// A push as callers write it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PushRequest<'a> {
+    target: TargetRequest,
+    operation: i32,
+    #[serde(borrow)]
+    payload: PayloadRequest<'a>,
+    /// Given back in the result.
+    id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TargetRequest {
+    room: Option<String>,
+    keys: Option<Vec<String>>,
+    members: Option<Vec<i64>>,
+    all: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PayloadRequest<'a> {
+    text: Option<String>,
+    /// Sent byte for byte as written.
+    #[serde(borrow)]
+    json: Option<&'a RawValue>,
+    base64: Option<String>,
+}
+
+/// A push that passed every check.
+struct Push {
+    target: Target,
+    operation: i32,
+    body: Vec<u8>,
+    id: Option<String>,
+}
+
+/// Dispatches in order. 503 means that no shard took any of it; where a later push of an array finds a
+/// queue full, its result says so and the others stand.
+pub(super) async fn push(State(app): State<Shared>, headers: HeaderMap, body: Bytes) -> Result<Json<Value>, Fault> {
+    if !is_json(&headers) {
+        return Err(Fault::not_json());
+    }
+    let pushes = parse(&body)?;
+    let mut results = Vec::with_capacity(pushes.len());
+    let mut took = 0;
+    for push in &pushes {
+        let result = match app.dispatch.push(&push.target, push.operation, &push.body) {
+            Ok(dispatched) => {
+                took += 1;
+                json!({ "dispatched": dispatched.connections, "offline": dispatched.offline })
+            }
+            Err(DispatchError::Full) => json!({ "error": Fault::from(DispatchError::Full).to_json() }),
+            Err(error) => return Err(error.into()),
+        };
+        results.push(with_id(result, push.id.as_deref()));
+    }
+    if took == 0 && !pushes.is_empty() {
+        return Err(DispatchError::Full.into());
+    }
+    Ok(Json(json!({ "results": results })))
+}
+
+fn with_id(mut result: Value, id: Option<&str>) -> Value {
+    if let Some(id) = id {
+        result["id"] = id.into();
+    }
+    result
+}
+
+/// A form on a foreign web page can post to the loopback address, but not with this type.
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = value.split(';').next().unwrap_or("").trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+/// Reads and checks all of it before any of it is dispatched.
+fn parse(body: &[u8]) -> Result<Vec<Push>, Fault> {
+    let is_array = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+    let wrong = |error: serde_json::Error| Fault::bad_request(format!("the body is no push: {error}"));
+    if !is_array {
+        return Ok(vec![check(serde_json::from_slice(body).map_err(wrong)?)?]);
+    }
+    let requests: Vec<PushRequest<'_>> = serde_json::from_slice(body).map_err(wrong)?;
+    if requests.len() > PUSHES_MAX {
+        return Err(Fault::too_large(format!("{} pushes in one call: at most {PUSHES_MAX}", requests.len())));
+    }
+    requests.into_iter().enumerate().map(|(at, request)| check(request).map_err(|fault| fault.at(at))).collect()
+}
+
+fn check(request: PushRequest<'_>) -> Result<Push, Fault> {
+    let body = payload(request.payload)?;
+    if body.len() > limits::PAYLOAD_BYTES_MAX {
+        return Err(DispatchError::PayloadTooBig.into());
+    }
+    Ok(Push { target: target(request.target)?, operation: request.operation, body, id: request.id })
+}
+
+fn target(request: TargetRequest) -> Result<Target, Fault> {
+    let TargetRequest { room, keys, members, all } = request;
+    let target = match (room, keys, members, all) {
+        (Some(room), None, None, None) => Target::Room(room),
+        (None, Some(keys), None, None) => Target::Keys(keys),
+        (None, None, Some(members), None) => Target::Members(members),
+        (None, None, None, Some(true)) => Target::All,
+        _ => return Err(Fault::bad_request("target: name exactly one of room, keys, members, or \"all\":true")),
+    };
+    let too_long = |what: &str, bytes: usize| Fault::bad_request(format!("target: a {what} has at most {bytes} bytes"));
+    match &target {
+        Target::Room(room) if room.is_empty() => Err(Fault::bad_request("target: the room has no name")),
+        Target::Room(room) if room.len() > limits::ROOM_NAME_BYTES_MAX => {
+            Err(too_long("room's name", limits::ROOM_NAME_BYTES_MAX))
+        }
+        Target::Keys(keys) if keys.is_empty() => Err(Fault::bad_request("target: keys is empty")),
+        Target::Keys(keys) if keys.iter().any(|key| key.len() > limits::KEY_BYTES_MAX) => {
+            Err(too_long("key", limits::KEY_BYTES_MAX))
+        }
+        Target::Members(members) if members.is_empty() => Err(Fault::bad_request("target: members is empty")),
+        Target::Keys(keys) if keys.len() > limits::PUSH_TARGETS_MAX => Err(DispatchError::TooManyTargets.into()),
+        Target::Members(members) if members.len() > limits::PUSH_TARGETS_MAX => {
+            Err(DispatchError::TooManyTargets.into())
+        }
+        _ => Ok(target),
+    }
+}
+
+fn payload(request: PayloadRequest<'_>) -> Result<Vec<u8>, Fault> {
+    match (request.text, request.json, request.base64) {
+        (Some(text), None, None) => Ok(text.into_bytes()),
+        (None, Some(json), None) => Ok(json.get().as_bytes().to_vec()),
+        (None, None, Some(text)) => {
+            BASE64_STANDARD.decode(text).map_err(|error| Fault::bad_request(format!("payload: base64: {error}")))
+        }
+        _ => Err(Fault::bad_request("payload: give exactly one of text, json, base64")),
+    }
+}

@@ -1,0 +1,41 @@
+//! `GET /v1/rooms` and `/v1/rooms/{room}`.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde_json::{Value, json};
+
+use super::params::Params;
+use super::{Fault, Shared};
+use crate::directory::RoomCount;
+
+/// Rooms of one answer.
+pub(super) const PAGE_MAX: u32 = 1000;
+
+const PAGE_DEFAULT: u32 = 100;
+
+/// Rooms by name; `next` is the `after` of the following page.
+pub(super) async fn list(State(app): State<Shared>, params: Params) -> Result<Json<Value>, Fault> {
+    let limit = match params.number::<u32>("limit")? {
+        0 => PAGE_DEFAULT,
+        limit if limit <= PAGE_MAX => limit,
+        limit => return Err(Fault::bad_request(format!("limit: {limit} is more than {PAGE_MAX}"))),
+    } as usize;
+    let (prefix, after) = (params.text("prefix").unwrap_or(""), params.text("after").unwrap_or(""));
+    let rooms = app.directory.rooms_page(prefix, after, limit);
+    let next = rooms.last().filter(|_| rooms.len() == limit).map(|room| room.name.to_string());
+    let rooms = rooms.iter().map(show).collect::<Vec<_>>();
+    Ok(Json(json!({ "rooms": rooms, "next": next })))
+}
+
+/// One room.
+pub(super) async fn one(State(app): State<Shared>, Path(name): Path<String>) -> Result<Json<Value>, Fault> {
+    let members = app.directory.room_size(&name);
+    if members == 0 {
+        return Err(Fault::not_found("the room has no members, so there is no such room"));
+    }
+    Ok(Json(show(&RoomCount { name: name.into(), members })))
+}
+
+fn show(room: &RoomCount) -> Value {
+    json!({ "room": &*room.name, "members": room.members })
+}

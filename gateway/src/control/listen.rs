@@ -1,0 +1,138 @@
+//! The sockets that clients and callers connect to.
+
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+
+use crate::config::{Listener, Settings, Transport};
+
+/// Seconds between two probes of a silent peer, and how many unanswered ones end the connection.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 6;
+
+/// The addresses that were bound, ports filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// In the order of the configuration.
+    pub listeners: Vec<(Transport, SocketAddr)>,
+    /// The HTTP API.
+    pub api: SocketAddr,
+}
+
+impl Bound {
+    /// Port of the first listener of a transport.
+    pub fn port(&self, transport: Transport) -> Option<u16> {
+        self.listeners.iter().find(|(other, _)| *other == transport).map(|(_, address)| address.port())
+    }
+}
+
+/// The sockets, listening.
+#[derive(Debug)]
+pub struct Sockets {
+    /// In the order of the configuration, for the shards.
+    pub listeners: Vec<TcpListener>,
+    /// For control.
+    pub api: TcpListener,
+}
+
+/// Why a socket does not listen; the text is one sentence for an operator.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: cannot listen on {address}: {}", why(.cause, .address))]
+pub struct ListenError {
+    key: String,
+    address: SocketAddr,
+    cause: io::Error,
+}
+
+fn why(cause: &io::Error, address: &SocketAddr) -> String {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => {
+            let port = address.port();
+            format!("the port is taken: stop what holds it (`ss -ltnp sport = :{port}` shows it) or choose another")
+        }
+        io::ErrorKind::PermissionDenied => {
+            "permission denied: ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one or grant it".into()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "the address does not belong to this machine: use one of its own, or 0.0.0.0 or [::]".into()
+        }
+        _ => cause.to_string(),
+    }
+}
+
+impl Sockets {
+    /// Binds and listens on everything, or on nothing.
+    pub fn listen(settings: &Settings) -> Result<Self, ListenError> {
+        let mut all = settings.listener.iter().map(|listener| listener.bind.address).collect::<Vec<_>>();
+        all.push(settings.api.bind.address);
+        let dual_stack = |address: SocketAddr| {
+            // Where the configuration also names the port's IPv4 side, the IPv6 socket leaves it alone.
+            !all.iter().flatten().any(|other| other.is_ipv4() && other.port() == address.port() && address.port() != 0)
+        };
+        let mut listeners = Vec::with_capacity(settings.listener.len());
+        for (at, listener) in settings.listener.iter().enumerate() {
+            let address = listener.bind.address.expect("checked: every listener has an address");
+            let socket = bind(address, dual_stack(address)).and_then(|socket| {
+                set_inherited(&socket, listener)?;
+                listen(socket)
+            });
+            listeners.push(socket.map_err(|cause| ListenError {
+                key: format!("listener[{at}].bind"),
+                address,
+                cause,
+            })?);
+        }
+        let address = settings.api.bind.address.expect("the API has an address by default");
+        let api = bind(address, dual_stack(address)).and_then(|socket| {
+            socket.set_tcp_nodelay(true)?;
+            listen(socket)
+        });
+        let api = api.map_err(|cause| ListenError { key: "api.bind".into(), address, cause })?;
+        Ok(Self { listeners, api })
+    }
+
+    /// The addresses as bound.
+    pub fn bound(&self, settings: &Settings) -> io::Result<Bound> {
+        let listeners = settings.listener.iter().zip(&self.listeners);
+        let listeners = listeners.map(|(listener, socket)| Ok((listener.transport, socket.local_addr()?)));
+        Ok(Bound { listeners: listeners.collect::<io::Result<_>>()?, api: self.api.local_addr()? })
+    }
+}
+
+fn bind(address: SocketAddr, dual_stack: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+    // Connections of an earlier process in TIME_WAIT do not keep the port.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!(dual_stack && address.ip() == Ipv6Addr::UNSPECIFIED))?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Options that accepted sockets inherit, so that no call per connection is needed.
+fn set_inherited(socket: &Socket, listener: &Listener) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_send_buffer_size(listener.send_buffer_bytes as usize)?;
+    if listener.tcp_user_timeout_ms > 0 {
+        socket.set_tcp_user_timeout(Some(Duration::from_millis(listener.tcp_user_timeout_ms.into())))?;
+    }
+    if listener.keepalive_ms > 0 {
+        // The kernel counts in seconds.
+        let idle = Duration::from_millis(listener.keepalive_ms.into()).max(Duration::from_secs(1));
+        let keepalive =
+            TcpKeepalive::new().with_time(idle).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_RETRIES);
+        socket.set_tcp_keepalive(&keepalive)?;
+    }
+    Ok(())
+}
+
+/// Listens with the longest queue that the system allows.
+fn listen(socket: Socket) -> io::Result<TcpListener> {
+    let somaxconn =
+        std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|text| text.trim().parse().ok());
+    socket.listen(somaxconn.unwrap_or(4096))?;
+    Ok(socket.into())
+}

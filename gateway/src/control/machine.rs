@@ -1,0 +1,236 @@
+//! Control's own state, and the tasks that drive it: reports, commands, the tick of a second.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_channel::{mpsc, oneshot};
+use halley_protocol::operation;
+
+use super::app::{Command, Tallies};
+use super::bell::{self, Waiter};
+use super::decide::{Control, Event, OutgoingQueues};
+use crate::ids::ShardIndex;
+use crate::link::{ControlBell, ShardLink};
+use crate::order::Inspection;
+use crate::reason::CloseReason;
+
+/// Reports of one shard in a row, so that a busy shard does not hold up the others.
+const REPORTS_IN_A_ROW: usize = 64;
+
+/// Reports of a round; then HTTP and timers get their turn.
+const ROUND_REPORTS_MAX: usize = 4096;
+
+/// How often orders that found a queue full are tried again.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// How long a shard may take to answer an inspection.
+const INSPECTION_MAX: Duration = Duration::from_secs(2);
+
+/// Orders waiting for a place beyond which handlers' commands are turned down.
+const WAITING_MAX: usize = 4096;
+
+/// Control's state; all of it belongs to the control thread.
+pub struct Machine {
+    control: Control,
+    outgoing: OutgoingQueues,
+    links: Arc<[Arc<ShardLink>]>,
+    tallies: Arc<Tallies>,
+    inspections: HashMap<u64, (Instant, oneshot::Sender<Option<Box<Inspection>>>)>,
+    next_token: u64,
+    /// Shards that have not said they are drained.
+    serving: usize,
+    drained: Option<oneshot::Sender<()>>,
+}
+
+/// What a round over the report queues left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Round {
+    /// Nothing: sleep until rung.
+    Empty,
+    /// Orders that found a queue full.
+    Blocked,
+    /// More reports than one round takes.
+    More,
+}
+
+impl Machine {
+    /// Control over shards that have been started.
+    pub fn new(control: Control, links: Arc<[Arc<ShardLink>]>, tallies: Arc<Tallies>) -> Self {
+        Self {
+            outgoing: OutgoingQueues::new(Arc::clone(&links)),
+            serving: links.len(),
+            control,
+            links,
+            tallies,
+            inspections: HashMap::new(),
+            next_token: 0,
+            drained: None,
+        }
+    }
+
+    /// Orders every shard to drain. The answer comes when all have.
+    pub fn drain(&mut self, deadline_ms: u32) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.control.drain(deadline_ms, &mut self.outgoing);
+        self.drained = Some(sender);
+        self.tell_if_drained();
+        receiver
+    }
+
+    fn round(&mut self) -> Round {
+        let mut taken = 0;
+        let mut idle = 0;
+        for at in (0..self.links.len()).cycle() {
+            let reports = self.take_reports(at);
+            taken += reports;
+            idle = if reports == 0 { idle + 1 } else { 0 };
+            if taken >= ROUND_REPORTS_MAX {
+                return Round::More;
+            }
+            if idle == self.links.len() {
+                break;
+            }
+        }
+        if self.outgoing.waiting() > 0 { Round::Blocked } else { Round::Empty }
+    }
+
+    /// Takes reports of one shard, as long as what they lead to finds places in the shard's queue.
+    fn take_reports(&mut self, at: usize) -> usize {
+        let shard = ShardIndex(u8::try_from(at).expect("a shard's index is a byte"));
+        let mut taken = 0;
+        while taken < REPORTS_IN_A_ROW && self.outgoing.ready(shard) {
+            let Some(report) = self.links[at].next_report() else { break };
+            taken += 1;
+            if let Some(event) = self.control.handle(shard, report, &mut self.outgoing) {
+                self.tell(event);
+            }
+        }
+        self.links[at].collect_debts();
+        taken
+    }
+
+    fn tell(&mut self, event: Event) {
+        match event {
+            Event::Admitted { conn, peer, member, key, replaced } => {
+                self.tallies.count_login("admitted");
+                tracing::debug!(event = "login", ?conn, %peer, member, %key, replaced);
+            }
+            Event::Refused { conn, peer, operation, refusal } => {
+                if operation == operation::AUTH {
+                    self.tallies.count_login(refusal.name());
+                }
+                tracing::debug!(event = "refused", ?conn, %peer, operation, refusal = refusal.name());
+            }
+            Event::Gone { conn, peer, reason } => {
+                tracing::debug!(event = "close", ?conn, %peer, reason = reason.name());
+            }
+            Event::Inspected { token, found } => {
+                if let Some((_, answer)) = self.inspections.remove(&token) {
+                    // The handler may have gone with its caller.
+                    let _ = answer.send(found);
+                }
+            }
+            Event::Drained { shard } => {
+                tracing::debug!(event = "drained", shard = shard.0);
+                self.serving -= 1;
+                self.tell_if_drained();
+            }
+        }
+    }
+
+    fn tell_if_drained(&mut self) {
+        if self.serving == 0
+            && let Some(drained) = self.drained.take()
+        {
+            let _ = drained.send(());
+        }
+    }
+
+    fn obey(&mut self, command: Command, now: Instant) {
+        // A dropped sender tells the handler that there is no answer.
+        if self.outgoing.waiting() > WAITING_MAX {
+            return;
+        }
+        match command {
+            Command::Kick { key, answer } => {
+                let _ = answer.send(self.control.kick(&key, CloseReason::Kicked, &mut self.outgoing));
+            }
+            Command::Inspect { conn, answer } => {
+                self.next_token += 1;
+                self.inspections.insert(self.next_token, (now, answer));
+                self.control.inspect(conn, self.next_token, &mut self.outgoing);
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.control.publish_online(&self.links);
+        self.inspections.retain(|_, (since, answer)| now - *since < INSPECTION_MAX && !answer.is_canceled());
+    }
+
+    fn has_reports(&self) -> bool {
+        self.links.iter().any(|link| link.has_reports())
+    }
+}
+
+/// Starts the tasks. Must be called within the runtime.
+pub fn spawn(
+    machine: &Rc<RefCell<Machine>>,
+    bell: Arc<ControlBell>,
+    commands: mpsc::UnboundedReceiver<Command>,
+) -> io::Result<()> {
+    let waiter = Waiter::new(&bell)?;
+    monoio::spawn(pump(Rc::clone(machine), bell, waiter));
+    monoio::spawn(obey(Rc::clone(machine), commands));
+    monoio::spawn(tick(Rc::clone(machine)));
+    Ok(())
+}
+
+/// Takes reports as they come.
+async fn pump(machine: Rc<RefCell<Machine>>, bell: Arc<ControlBell>, waiter: Waiter) {
+    loop {
+        let round = machine.borrow_mut().round();
+        match round {
+            // Through the kernel and back: a task that wakes itself would starve all others.
+            Round::More => {
+                let _ = bell::ring(&bell);
+                wait(&waiter, &bell).await;
+            }
+            Round::Blocked => monoio::time::sleep(RETRY).await,
+            Round::Empty => {
+                bell.park();
+                if machine.borrow().has_reports() {
+                    bell.unpark();
+                    continue;
+                }
+                wait(&waiter, &bell).await;
+                bell.unpark();
+            }
+        }
+    }
+}
+
+async fn wait(waiter: &Waiter, bell: &ControlBell) {
+    if let Err(error) = waiter.rung(bell).await {
+        tracing::error!(%error, "cannot wait for shards; asking them instead");
+        monoio::time::sleep(RETRY).await;
+    }
+}
+
+async fn obey(machine: Rc<RefCell<Machine>>, mut commands: mpsc::UnboundedReceiver<Command>) {
+    while let Ok(command) = commands.recv().await {
+        machine.borrow_mut().obey(command, Instant::now());
+    }
+}
+
+async fn tick(machine: Rc<RefCell<Machine>>) {
+    let mut interval = monoio::time::interval(Duration::from_secs(1));
+    loop {
+        interval.tick().await;
+        machine.borrow_mut().tick(Instant::now());
+    }
+}

@@ -1,0 +1,14 @@
+//! Control: everything that is not per-message, on one thread.
+
+pub mod api;
+pub mod app;
+pub mod bell;
+pub mod decide;
+pub mod http;
+pub mod listen;
+pub mod machine;
+mod metrics;
+mod ready;
+pub mod shards;
+pub mod signals;
+pub mod start;

@@ -1,0 +1,77 @@
+//! Says that the gateway serves: the ready line for programs, limits for operators, a first call for newcomers.
+
+use std::io::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use halley_protocol::packet::PACKET_BYTES_MAX;
+use serde_json::json;
+
+use super::app::App;
+use crate::config::{Auth, Config, Transport};
+
+/// Logs limits and warnings, then the ready line, then, in `--dev`, what to try.
+pub(super) fn announce(app: &App) {
+    limits(&app.config);
+    if app.config.settings.api.auth == Auth::None && !app.bound.api.ip().is_loopback() {
+        tracing::warn!(api = %app.bound.api, "the API lets anybody in who reaches this address (api.auth = \"none\")");
+    }
+    // One JSON line in every log format: programs wait for it.
+    let _ = writeln!(std::io::stderr().lock(), "{}", ready_line(app));
+    if app.config.dev {
+        let _ = write!(std::io::stderr().lock(), "{}", first_steps(app));
+    }
+}
+
+/// The line with `"event":"ready"`.
+fn ready_line(app: &App) -> serde_json::Value {
+    let listeners = app.bound.listeners.iter().map(|(transport, address)| {
+        let transport = if *transport == Transport::Tcp { "tcp" } else { "ws" };
+        json!({ "transport": transport, "address": address.to_string() })
+    });
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    json!({
+        "event": "ready",
+        "level": "INFO",
+        "unix_ms": u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+        "listeners": listeners.collect::<Vec<_>>(),
+        "api": app.bound.api.to_string(),
+        "pid": std::process::id(),
+        "shards": app.config.plan.shards,
+        "connections_max": app.config.plan.connections_max,
+        "version": env!("CARGO_PKG_VERSION"),
+    })
+}
+
+/// What memory the limits allow at worst.
+fn limits(config: &Config) {
+    let (plan, shard) = (&config.plan, &config.settings.shard);
+    let shards = u64::from(plan.shards);
+    let outbox_entries = 16 * u64::from(shard.outbox_entries_max);
+    tracing::info!(
+        event = "limits",
+        connections_max = plan.connections_max,
+        shards,
+        shard_connections_max = plan.shard_connections_max,
+        cpus = ?plan.cpus,
+        slow_clients_bytes_max = shards * (u64::from(shard.pinned_bytes_max) + outbox_entries),
+        unfinished_packets_bytes_max = shards * u64::from(shard.partials_max) * PACKET_BYTES_MAX as u64,
+        idle_connections_user_bytes = u64::from(plan.connections_max) * 300,
+        idle_connections_kernel_bytes = u64::from(plan.connections_max) * 3584,
+    );
+}
+
+fn first_steps(app: &App) -> String {
+    let api = app.bound.api;
+    let mut text = format!(
+        "\nHalley is up in developer mode: anybody may log in and push, on loopback only.\n\n  page       http://{api}/\n"
+    );
+    for ((transport, address), listener) in app.bound.listeners.iter().zip(&app.config.settings.listener) {
+        text += &match transport {
+            Transport::Tcp => format!("  tcp        {address}\n"),
+            Transport::Ws => format!("  websocket  ws://{address}{}\n", listener.path),
+        };
+    }
+    text + &format!(
+        "\nPush to everybody:\n\n  curl -d 'hello' 'http://{api}/goim/push/all?operation=1000'\n\nCtrl-C stops it.\n\n"
+    )
+}

@@ -1,0 +1,138 @@
+//! Starts the shards' threads and waits until each serves.
+
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use halley_ring::RingSettings;
+
+use super::start::StartError;
+use crate::config::{Config, SlowPolicy, Transport};
+use crate::ids::ShardIndex;
+use crate::limits;
+use crate::link::{ControlBell, ShardLink};
+use crate::shard::{self, ListenerSettings, ShardSettings};
+
+/// What the body of a shard's thread is given.
+pub struct ShardStart {
+    /// What the shard is to do.
+    pub settings: ShardSettings,
+    /// What its ring is made for.
+    pub ring: RingSettings,
+    /// Its queues and counters.
+    pub link: Arc<ShardLink>,
+    /// How it wakes control.
+    pub bell: Arc<ControlBell>,
+    /// Told once: the shard serves, or one sentence why not.
+    pub ready: Box<dyn FnOnce(Result<(), String>) + Send>,
+}
+
+/// The body of a shard's thread; it returns after [`crate::order::Report::Drained`].
+pub type RunShard = fn(ShardStart);
+
+/// Queues and counters of every shard.
+pub fn links(config: &Config) -> Arc<[Arc<ShardLink>]> {
+    (0..config.plan.shards).map(|_| Arc::new(ShardLink::new(limits::SHARD_ROOMS_MAX))).collect()
+}
+
+/// Starts a thread for each shard on its CPU, and returns when all serve or one does not.
+pub(super) fn start(
+    config: &Config,
+    sockets: Vec<TcpListener>,
+    links: &[Arc<ShardLink>],
+    bell: &Arc<ControlBell>,
+    run_shard: RunShard,
+) -> Result<(), StartError> {
+    let listeners: Arc<[ListenerSettings]> = config.settings.listener.iter().map(listener).collect();
+    // Rings name the sockets by number until the process ends.
+    let fds: Vec<_> = Vec::leak(sockets).iter().map(AsRawFd::as_raw_fd).collect();
+    let (report, ready) = mpsc::channel();
+    for (at, link) in links.iter().enumerate() {
+        let report = report.clone();
+        let settings = shard(config, ShardIndex(u8::try_from(at).expect("few shards")), &listeners);
+        let start = ShardStart {
+            ring: RingSettings {
+                slots: settings.connections_max,
+                listeners: fds.clone(),
+                accepts: settings.accepts_armed_max * u16::try_from(fds.len()).expect("few listeners"),
+                notify: Some(bell.file().as_raw_fd()),
+            },
+            settings,
+            link: Arc::clone(link),
+            bell: Arc::clone(bell),
+            ready: Box::new(move |result| drop(report.send((at, result)))),
+        };
+        let cpu = config.plan.cpus[at];
+        let thread = std::thread::Builder::new().name(format!("shard-{at}"));
+        let spawned = thread.spawn(move || {
+            let _abort = AbortOnPanic;
+            pin(cpu);
+            run_shard(start);
+        });
+        spawned.map_err(|cause| StartError::System { what: "starting a shard's thread", cause })?;
+    }
+    drop(report);
+    for _ in links {
+        let (shard, result) = ready.recv().unwrap_or((0, Err("a shard ended before it served".into())));
+        result.map_err(|cause| StartError::Shard { shard, cause })?;
+    }
+    Ok(())
+}
+
+/// A panic of a shard is a bug; what is left of the process would be a gateway with a hole.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
+/// Keeps the thread on its CPU. Where that is not permitted it runs anywhere, as well as it can.
+fn pin(cpu: usize) {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(cpu);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+        tracing::warn!(cpu, %error, "a shard is not pinned");
+    }
+}
+
+fn shard(config: &Config, index: ShardIndex, listeners: &Arc<[ListenerSettings]>) -> ShardSettings {
+    let shard = &config.settings.shard;
+    ShardSettings {
+        accepts_armed_max: shard.accepts_armed_max,
+        run_bytes_max: shard.run_bytes_max,
+        run_messages_max: shard.run_messages_max,
+        room_pending_bytes_max: shard.room_pending_bytes_max,
+        pinned_bytes_max: shard.pinned_bytes_max,
+        outbox_entries_max: shard.outbox_entries_max,
+        partials_max: shard.partials_max,
+        sends_per_turn_max: shard.sends_per_turn_max,
+        ..ShardSettings::new(index, config.plan.shard_connections_max, Arc::clone(listeners))
+    }
+}
+
+fn listener(listener: &crate::config::Listener) -> ListenerSettings {
+    let transport = match listener.transport {
+        Transport::Tcp => shard::Transport::Tcp,
+        Transport::Ws => shard::Transport::WebSocket,
+    };
+    ListenerSettings {
+        path: listener.path.clone(),
+        origins: listener.origins.clone(),
+        outbox_bytes_max: listener.outbox_bytes_max,
+        stall_ms_max: listener.stall_ms_max,
+        slow_policy: match listener.slow_policy {
+            SlowPolicy::DropNewest => shard::SlowPolicy::DropNewest,
+            SlowPolicy::DropOldest => shard::SlowPolicy::DropOldest,
+            SlowPolicy::Close => shard::SlowPolicy::Close,
+        },
+        login_ms_max: listener.login_ms_max,
+        heartbeat_ms_max: listener.heartbeat_ms_max,
+        linger_ms_max: listener.linger_ms_max,
+        ..ListenerSettings::new(transport)
+    }
+}

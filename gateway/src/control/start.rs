@@ -1,0 +1,174 @@
+//! Starts the gateway: sockets, shards, control; then runs control until a signal ends it.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_channel::mpsc::{UnboundedReceiver, unbounded};
+use monoio::{IoUringDriver, RuntimeBuilder};
+
+use super::api;
+use super::app::{App, Command, Tallies};
+use super::bell::new_bell;
+use super::decide::{self, Control, LoginRule, Policy};
+use super::http::{self, HttpLimits};
+use super::listen::{Bound, ListenError, Sockets};
+use super::machine::{self, Machine};
+use super::ready;
+use super::shards::{self, RunShard};
+use super::signals::{Signal, Signals};
+use crate::config::{Config, KeyPolicy, Login};
+use crate::directory::{DirectoryWriter, HashSecret};
+use crate::dispatch::Dispatch;
+use crate::limits;
+use crate::link::{ControlBell, ShardLink};
+
+/// Entries of control's ring.
+const RING_ENTRIES: u32 = 256;
+
+/// How much longer than its deadline a drain may take before control gives up on a shard.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
+
+/// Why the gateway does not start. The text is one sentence for an operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A socket does not listen.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A shard does not start.
+    #[error("shard {shard}: {cause}")]
+    Shard {
+        /// Which.
+        shard: usize,
+        /// Its own sentence.
+        cause: String,
+    },
+    /// Something of the system that control needs.
+    #[error("{what}: {cause}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// How it failed.
+        cause: io::Error,
+    },
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |cause| StartError::System { what, cause }
+}
+
+/// Everything that is there before the runtime.
+struct Parts {
+    app: Arc<App>,
+    machine: Machine,
+    bell: Arc<ControlBell>,
+    commands: UnboundedReceiver<Command>,
+    signals: Signals,
+    api: std::net::TcpListener,
+}
+
+/// Runs the gateway until it has drained. `run_shard` is the body of a shard's thread.
+pub fn run(config: Config, run_shard: RunShard) -> Result<(), StartError> {
+    let signals = Signals::register().map_err(system("taking signals over"))?;
+    let sockets = Sockets::listen(&config.settings)?;
+    let bound = sockets.bound(&config.settings).map_err(system("reading a bound address"))?;
+    let bell = Arc::new(new_bell().map_err(system("making an eventfd"))?);
+    let links = shards::links(&config);
+    let mut runtime = RuntimeBuilder::<IoUringDriver>::new()
+        .with_entries(RING_ENTRIES)
+        .enable_timer()
+        .build()
+        .map_err(system("making control's io_uring (see kernel.io_uring_disabled, seccomp, container profile)"))?;
+    shards::start(&config, sockets.listeners, &links, &bell, run_shard)?;
+    let parts = assemble(config, bound, links, bell, signals, sockets.api);
+    runtime.block_on(serve(parts))
+}
+
+fn assemble(
+    config: Config,
+    bound: Bound,
+    links: Arc<[Arc<ShardLink>]>,
+    bell: Arc<ControlBell>,
+    signals: Signals,
+    api: std::net::TcpListener,
+) -> Parts {
+    let secret = HashSecret::random();
+    let writer = DirectoryWriter::new(links.len(), limits::SHARD_ROOMS_MAX, &secret);
+    let control = Control::new(writer, policy(&config), || uuid::Uuid::new_v4().into_bytes());
+    let directory = Arc::clone(control.directory());
+    let tallies = Arc::<Tallies>::default();
+    let (commands, commanded) = unbounded();
+    let app = Arc::new(App {
+        dispatch: Dispatch::new(Arc::clone(&directory), Arc::clone(&links)),
+        draining: Arc::new(AtomicBool::new(false)),
+        tallies: Arc::clone(&tallies),
+        links: Arc::clone(&links),
+        config,
+        bound,
+        directory,
+        commands,
+    });
+    Parts { app, machine: Machine::new(control, links, tallies), bell, commands: commanded, signals, api }
+}
+
+/// What logins are judged by.
+pub fn policy(config: &Config) -> Policy {
+    let settings = &config.settings;
+    let rule = |login| if login == Login::Open { LoginRule::Open } else { LoginRule::Refuse };
+    Policy {
+        listeners: settings.listener.iter().map(|listener| rule(listener.login)).collect(),
+        key_connections_max: settings.key_connections() as usize,
+        key_policy: match settings.key_policy {
+            KeyPolicy::Replace => decide::KeyPolicy::Replace,
+            KeyPolicy::Refuse => decide::KeyPolicy::Refuse,
+            KeyPolicy::Share => decide::KeyPolicy::Share,
+        },
+    }
+}
+
+async fn serve(parts: Parts) -> Result<(), StartError> {
+    let Parts { app, machine, bell, commands, signals, api } = parts;
+    let settings = &app.config.settings;
+    let machine = Rc::new(RefCell::new(machine));
+    let limits = HttpLimits {
+        connections_max: settings.api.connections_max,
+        head_max: Duration::from_millis(settings.api.request_ms_max.into()),
+    };
+    machine::spawn(&machine, bell, commands).map_err(system("waiting on an eventfd"))?;
+    http::spawn(api, api::router(Arc::clone(&app)), limits).map_err(system("accepting API connections"))?;
+    let (stop, mut stopped) = unbounded();
+    signals.spawn(move |signal| drop(stop.unbounded_send(signal))).map_err(system("reading signals"))?;
+    ready::announce(&app);
+    loop {
+        match stopped.recv().await {
+            Ok(Signal::Reload) => tracing::warn!(event = "reload", "not supported in this version: restart instead"),
+            Ok(Signal::Stop) | Err(_) => break,
+        }
+    }
+    monoio::spawn(async move {
+        while let Ok(signal) = stopped.recv().await {
+            if signal == Signal::Stop {
+                tracing::warn!(event = "stop", "a second signal: not waiting for the drain");
+                std::process::exit(1);
+            }
+        }
+    });
+    drain(&app, &machine).await;
+    Ok(())
+}
+
+/// Lets the shards finish, as long as the configuration allows.
+async fn drain(app: &App, machine: &RefCell<Machine>) {
+    let deadline_ms = app.config.settings.drain_ms_max;
+    tracing::info!(event = "drain", deadline_ms, connections = app.directory.connections());
+    app.draining.store(true, Ordering::Relaxed);
+    let drained = machine.borrow_mut().drain(deadline_ms);
+    let patience = Duration::from_millis(deadline_ms.into()) + DRAIN_GRACE;
+    match monoio::time::timeout(patience, drained).await {
+        Ok(_) => tracing::info!(event = "stopped"),
+        Err(_) => tracing::warn!(event = "stopped", "a shard did not drain in time"),
+    }
+}
