@@ -1,4 +1,5 @@
 // The developer page: up to five clients side by side, a form that pushes to them, and the gateway's counters.
+// One file of its length, because a page without a build step pays for every further module with a request and a route.
 
 import { Client, now } from "./goim.js";
 
@@ -52,7 +53,8 @@ async function addresses() {
   };
   try {
     const answer = await fetch("dev.json");
-    return answer.ok ? { ...fallback, ...(await answer.json()) } : fallback;
+    const told = answer.ok ? Object.entries(await answer.json()).filter(([, address]) => address) : [];
+    return { ...fallback, ...Object.fromEntries(told) };
   } catch {
     return fallback;
   }
@@ -407,13 +409,15 @@ async function push(times) {
   if (answer) say($("push-result"), `${resultWords(answer.results)}, answered in ${milliseconds(now() - sent_at)}`);
 }
 
+/** A result tells how many connections the push went to, or its place in Kafka, or that the queue was full. */
 function resultWords(results) {
-  if (results[0]?.dispatched === undefined) return `${count.format(results.length)} accepted by Kafka`;
-  const deliveries = results.reduce((sum, result) => sum + result.dispatched, 0);
-  if (deliveries === 0) return "Nobody is there";
-  const connections = Math.max(...results.map((result) => result.dispatched));
-  const what = results.length === 1 ? "Dispatched" : `${count.format(results.length)} messages dispatched`;
-  return `${what} to ${count.format(connections)} ${connections === 1 ? "connection" : "connections"}`;
+  if (results.every((result) => result.offset !== undefined)) return `${count.format(results.length)} accepted by Kafka`;
+  const taken = results.filter((result) => result.dispatched !== undefined);
+  const refused = taken.length < results.length ? `, ${count.format(results.length - taken.length)} found a full queue` : "";
+  const connections = Math.max(0, ...taken.map((result) => result.dispatched));
+  if (connections === 0) return `Nobody is there${refused}`;
+  const what = results.length === 1 ? "Dispatched" : `${count.format(taken.length)} messages dispatched`;
+  return `${what} to ${count.format(connections)} ${connections === 1 ? "connection" : "connections"}${refused}`;
 }
 
 /** Asks the API; what goes wrong is said under the push form, and the answer is null. */
