@@ -36,7 +36,7 @@ impl KeyTable {
 
     /// Puts a connection in front of its chain and takes out the oldest of its key beyond `max`, in one
     /// step for readers.
-    pub(super) fn insert(&self, hash: u64, key: Key, member: i64, conn: ConnWord, max: usize) -> Vec<Box<Record>> {
+    pub(super) fn insert(&self, hash: u64, key: Key, member: i64, conn: ConnWord, max: usize) -> Vec<Record> {
         let mut entry = self.chains.entry(hash).or_default();
         let chain = entry.value_mut();
         let mut count = 1 + of_key(chain, key.borrow()).count();
@@ -49,7 +49,7 @@ impl KeyTable {
                 newer = newer.saturating_sub(usize::from(record.key == key));
                 found
             });
-            removed.extend(oldest);
+            removed.extend(oldest.map(|record| *record));
         }
         let next = chain.take();
         *chain = Some(Box::new(Record { conn, member, next, key }));

@@ -53,8 +53,10 @@ impl Room {
     }
 }
 
+/// No room has generation 0: it is what a shard's zeroed table holds.
+const FIRST_GENERATION: Generation = 1;
+
 /// An index of one shard.
-#[derive(Default)]
 struct Place {
     generation: Generation,
     name: Option<Arc<str>>,
@@ -68,10 +70,7 @@ pub(super) struct RoomTable {
 
 impl RoomTable {
     pub(super) fn new(shards: usize, secret: &HashSecret) -> Self {
-        Self {
-            rooms: DashMap::with_hasher(secret.state()),
-            places: (0..shards).map(|_| RwLock::default()).collect(),
-        }
+        Self { rooms: DashMap::with_hasher(secret.state()), places: (0..shards).map(|_| RwLock::default()).collect() }
     }
 
     pub(super) fn count(&self) -> u64 {
@@ -119,6 +118,13 @@ impl RoomTable {
         let places = self.places.get(shard.at())?.read().unwrap_or_else(PoisonError::into_inner);
         let place = places.get(room.index.0 as usize).filter(|place| place.generation == room.generation)?;
         place.name.clone()
+    }
+
+    #[cfg(test)]
+    pub(super) fn preset_joins(&self, name: &str, joins: u32) {
+        for part in &mut self.rooms.get_mut(name).expect("a room of the test").parts {
+            (part.joins_ordered, part.joins_done) = (joins, joins);
+        }
     }
 }
 
@@ -206,26 +212,13 @@ impl RoomNumbers {
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn preset_joins(&mut self, table: &RoomTable, name: &str, joins: u32) {
-        for part in &mut table.rooms.get_mut(name).expect("a room of the test").parts {
-            (part.joins_ordered, part.joins_done) = (joins, joins);
-        }
-    }
-
-    fn take_index(
-        &mut self,
-        table: &RoomTable,
-        shard: ShardIndex,
-        name: &Arc<str>,
-    ) -> Result<RoomRef, RoomTableFull> {
+    fn take_index(&mut self, table: &RoomTable, shard: ShardIndex, name: &Arc<str>) -> Result<RoomRef, RoomTableFull> {
         let mut places = table.places[shard.at()].write().unwrap_or_else(PoisonError::into_inner);
         let index = match self.free[shard.at()].pop() {
             Some(index) => index,
             None if places.len() >= self.rooms_max => return Err(RoomTableFull),
             None => {
-                // The first generation is 1: 0 is what a shard's zeroed table holds.
-                places.push(Place { generation: 1, name: None });
+                places.push(Place { generation: FIRST_GENERATION, name: None });
                 RoomIndex(u32::try_from(places.len() - 1).expect("rooms_max fits"))
             }
         };
@@ -238,7 +231,7 @@ impl RoomNumbers {
         let mut places = table.places[shard.at()].write().unwrap_or_else(PoisonError::into_inner);
         let place = &mut places[index.0 as usize];
         place.name = None;
-        place.generation = place.generation.wrapping_add(1);
+        place.generation = place.generation.wrapping_add(1).max(FIRST_GENERATION);
         self.free[shard.at()].push(index);
         self.freed.push((shard, index));
     }

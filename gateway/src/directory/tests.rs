@@ -42,9 +42,11 @@ fn a_connection_is_found_by_key_and_by_member_until_it_is_removed() {
 
 #[test]
 fn a_late_departure_does_not_delete_the_newer_connection() {
-    for (old, new) in
-        [(conn(ZERO, 3, 1), conn(ZERO, 3, 2)), (conn(ZERO, 3, 1), conn(ZERO, 4, 1)), (conn(ZERO, 3, 1), conn(ONE, 3, 1))]
-    {
+    for (old, new) in [
+        (conn(ZERO, 3, 1), conn(ZERO, 3, 2)),
+        (conn(ZERO, 3, 1), conn(ZERO, 4, 1)),
+        (conn(ZERO, 3, 1), conn(ONE, 3, 1)),
+    ] {
         let mut writer = writer();
         let directory = writer.directory().clone();
         let (old_ticket, _) = writer.insert(old, Key::new("device"), 7, 1);
@@ -183,7 +185,7 @@ fn joins_are_compared_across_the_wrap_of_their_counter() {
     let mut writer = writer();
     let directory = writer.directory().clone();
     let room = room(&mut writer, ZERO, "a");
-    writer.numbers.preset_joins(&directory.rooms, "a", u32::MAX);
+    directory.rooms.preset_joins("a", u32::MAX);
     writer.room_reported(ZERO, room, 5, u32::MAX);
     writer.order_join(ZERO, "a").expect("it has its index");
     assert_eq!(directory.room_size("a"), 6);
@@ -255,9 +257,8 @@ fn the_top_rooms_are_those_with_most_members_under_the_prefix() {
 fn changed_counts_are_published_to_every_shard_of_the_room_and_freed_ones_as_zero() {
     let mut writer = writer();
     let links: Vec<_> = (0..2).map(|_| Arc::new(crate::link::ShardLink::new(100))).collect();
-    let online = |shard: ShardIndex, room: RoomRef| {
-        links[shard.at()].room_online[room.index.0 as usize].load(Ordering::Relaxed)
-    };
+    let online =
+        |shard: ShardIndex, room: RoomRef| links[shard.at()].room_online[room.index.0 as usize].load(Ordering::Relaxed);
     let [in_zero, in_one] = [ZERO, ONE].map(|shard| room(&mut writer, shard, "a"));
     writer.room_reported(ZERO, in_zero, 10, 1);
     assert_eq!(online(ZERO, in_zero), 0, "not before it is published");

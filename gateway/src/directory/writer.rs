@@ -15,7 +15,7 @@ use crate::link::ShardLink;
 /// Everything that changes the directory. There is one.
 pub struct DirectoryWriter {
     directory: Arc<Directory>,
-    pub(super) numbers: RoomNumbers,
+    numbers: RoomNumbers,
     addresses: Addresses,
 }
 
@@ -39,7 +39,13 @@ impl DirectoryWriter {
     /// Enters a connection under its key and member (none if not above 0), and takes out the oldest
     /// connections of the key beyond `key_connections_max`, in one step for readers. Returns the ticket for
     /// [`Self::remove`] and who was taken out.
-    pub fn insert(&mut self, conn: ConnWord, key: Key, member: i64, key_connections_max: usize) -> (u64, Vec<ConnWord>) {
+    pub fn insert(
+        &mut self,
+        conn: ConnWord,
+        key: Key,
+        member: i64,
+        key_connections_max: usize,
+    ) -> (u64, Vec<ConnWord>) {
         let ticket = self.ticket(&key);
         let removed = self.directory.keys.insert(ticket, key, member, conn, key_connections_max);
         if member > 0 {

@@ -13,12 +13,7 @@ use crate::reason::CloseReason;
 impl Control {
     /// Admits or refuses. Nothing is changed and no order put before the login is sure to stand; then: the room is
     /// marked, the grant ordered, the directory written, so that whoever finds the connection there may push to it.
-    pub(super) fn login(
-        &mut self,
-        conn: ConnWord,
-        ask: &Ask,
-        orders: &mut impl OrderSink,
-    ) -> Result<Event, Refusal> {
+    pub(super) fn login(&mut self, conn: ConnWord, ask: &Ask, orders: &mut impl OrderSink) -> Result<Event, Refusal> {
         if ask.ticket != 0 {
             return Err(Refusal::LoginTwice);
         }
