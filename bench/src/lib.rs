@@ -1,1 +1,30 @@
-//! bench
+//! halley-bench: a load generator for push gateways that doubts itself.
+//!
+//! A run holds many client connections ([`fleet`]), lets messages out on a schedule fixed before
+//! ([`schedule`]) through a source ([`push`] or the bare server of [`floor`]), and compares what
+//! every client received with what was let out ([`tally`]). What the server and the machine spent
+//! meanwhile is read from `/proc` ([`cost`]); whether the numbers mean anything is judged in
+//! [`doubt`].
+#![forbid(unsafe_code)]
+
+pub mod broadcast;
+pub mod cli;
+pub mod clients;
+pub mod clock;
+pub mod cost;
+pub mod decode;
+pub mod doubt;
+pub mod fleet;
+pub mod floor;
+pub mod floor_server;
+pub mod http;
+pub mod interrupt;
+pub mod machine;
+pub mod measure;
+pub mod preflight;
+pub mod push;
+pub mod report;
+pub mod schedule;
+pub mod stats;
+pub mod tally;
+pub mod target;

@@ -1,2 +1,75 @@
-//! Binary.
-fn main() {}
+//! `halley-bench`: reads the command line, runs a scenario, writes what it found.
+
+use std::process::ExitCode;
+
+use bench::broadcast::{self, Failure};
+use bench::cli::{Cli, Command, RunArgs};
+use bench::floor_server;
+use bench::interrupt::Interrupt;
+use bench::machine;
+use bench::report::Report;
+use clap::Parser;
+
+const DONE: u8 = 0;
+const BOUND_MISSED: u8 = 1;
+const USAGE: u8 = 2;
+const INVALID: u8 = 3;
+
+fn main() -> ExitCode {
+    let status = match run(Cli::parse().command) {
+        Ok(status) => status,
+        Err(Failure::Surroundings(sentence)) => complain(&sentence, USAGE),
+        Err(Failure::Run(sentence)) => complain(&sentence, INVALID),
+    };
+    ExitCode::from(status)
+}
+
+fn run(command: Command) -> Result<u8, Failure> {
+    match command {
+        Command::FloorServer { settings } => floor_server::run(&settings).map(|()| DONE).map_err(Failure::Run),
+        Command::Floor(arguments) => {
+            let interrupt = prepare(&arguments.run)?;
+            let (measured, floor) = broadcast::floor(&arguments, &interrupt)?;
+            finish(&arguments.run, Report::new("floor", &arguments, &measured, Some(&floor)), None)
+        }
+        Command::Broadcast(arguments) => {
+            let interrupt = prepare(&arguments.run)?;
+            let (measured, floor) = broadcast::broadcast(&arguments, &interrupt)?;
+            let report = Report::new("broadcast", &arguments, &measured, floor.as_ref());
+            finish(&arguments.run, report, arguments.max_floor_ratio)
+        }
+    }
+}
+
+/// Pins the generator and catches signals, before any thread is started.
+fn prepare(run: &RunArgs) -> Result<Interrupt, Failure> {
+    if let Some(cpus) = &run.cpus {
+        machine::pin(cpus).map_err(Failure::Surroundings)?;
+    }
+    Interrupt::catch().map_err(|error| Failure::Surroundings(error.to_string()))
+}
+
+fn finish(run: &RunArgs, mut report: Report<'_>, floor_ratio_max: Option<f64>) -> Result<u8, Failure> {
+    report.check_bounds(run, floor_ratio_max);
+    print!("{}", report.table());
+    let written = [
+        run.json.as_deref().map(|path| (path, report.write_json(path))),
+        run.hlog.as_deref().map(|path| (path, report.write_hlog(path))),
+    ];
+    for (path, result) in written.into_iter().flatten() {
+        let sentence = |error| format!("{} cannot be written: {error}", path.display());
+        result.map_err(|error| Failure::Surroundings(sentence(error)))?;
+    }
+    Ok(if !report.measured.valid {
+        INVALID
+    } else if !report.bounds_missed.is_empty() {
+        BOUND_MISSED
+    } else {
+        DONE
+    })
+}
+
+fn complain(sentence: &str, status: u8) -> u8 {
+    eprintln!("halley-bench: {sentence}");
+    status
+}

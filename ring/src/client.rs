@@ -59,6 +59,9 @@ pub struct Sizes {
     pub buffers: u16,
     /// Bytes of each receive buffer.
     pub buffer_bytes: u32,
+    /// How long a reactor that has run out of work lets completions gather before it wakes for
+    /// them (one that has slept longer wakes for the first); needs Linux 6.12, else it is zero.
+    pub gather: Duration,
 }
 
 /// Connections, the ring they live on, and the buffers they receive into.
@@ -68,6 +71,7 @@ pub struct Reactor {
     /// Connections whose receive ended for want of a buffer.
     starved: Vec<u32>,
     harvest: u32,
+    gather: Duration,
 }
 
 /// What can be done to connections, also while an event is being handled.
@@ -137,6 +141,7 @@ impl Reactor {
             starved: Vec::new(),
             // One harvest cannot use up the buffers, or receives would end all the time.
             harvest: u32::from(sizes.buffers / 2).max(1),
+            gather: sizes.gather,
         })
     }
 
@@ -155,7 +160,7 @@ impl Reactor {
         sleep: Duration,
         mut handle: impl FnMut(&mut Actions, Client, Event<'_>),
     ) -> io::Result<u32> {
-        self.actions.bare.wait(self.harvest, sleep)?;
+        self.actions.bare.wait(self.harvest, self.gather, sleep)?;
         let mut seen = 0;
         while let Some(completion) = self.actions.bare.next() {
             self.complete(&completion, &mut handle)?;

@@ -83,24 +83,39 @@ impl Bare {
     }
 
     /// Hands all queued entries to the kernel, takes what has completed (up to about
-    /// `harvest` completions), and only if there was nothing sleeps until the first one.
-    pub(super) fn wait(&mut self, harvest: u32, sleep: Duration) -> io::Result<()> {
+    /// `harvest` completions), and only if there was nothing sleeps until something completes:
+    /// for `gather` until `harvest` completions are there, then until the first one.
+    ///
+    /// Without gathering a reader that is faster than its writer falls asleep after every
+    /// message, and the writer pays for waking it every time.
+    pub(super) fn wait(
+        &mut self,
+        harvest: u32,
+        gather: Duration,
+        sleep: Duration,
+    ) -> io::Result<()> {
         let submission = self.ring.submission();
         let busy = !submission.is_empty() || submission.taskrun() || submission.cq_overflow();
         drop(submission);
         if busy {
-            self.enter(harvest, Duration::ZERO)?;
+            self.enter(harvest, Duration::ZERO, Duration::ZERO)?;
         }
-        if self.ring.completion().is_empty() {
-            self.enter(1, sleep)?;
+        if !self.ring.completion().is_empty() {
+            return Ok(());
         }
-        Ok(())
+        if gather.is_zero() || !self.ring.params().is_feature_min_timeout() {
+            return self.enter(1, Duration::ZERO, sleep);
+        }
+        self.enter(harvest, gather, sleep)
     }
 
-    fn enter(&mut self, completions_min: u32, sleep: Duration) -> io::Result<()> {
+    fn enter(&mut self, completions_min: u32, gather: Duration, sleep: Duration) -> io::Result<()> {
         let queued = as_u32(self.unsubmitted());
         let timeout = types::Timespec::from(sleep);
-        let arguments = types::SubmitArgs::new().timespec(&timeout);
+        let gather_us = u32::try_from(gather.as_micros()).unwrap_or(u32::MAX);
+        let arguments = types::SubmitArgs::new()
+            .timespec(&timeout)
+            .min_wait_usec(gather_us);
         let flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
         // SAFETY: EXT_ARG says that the argument is what SubmitArgs is: a getevents argument,
         // alive, like the time it points to, until the call returns.

@@ -34,6 +34,17 @@ struct Ring {
     classes: Vec<Option<u8>>,
 }
 
+/// Connections to accept.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Where they come from.
+    pub listener: &'a TcpListener,
+    /// Which of the messages they get.
+    pub class: u8,
+    /// How many.
+    pub sockets: u32,
+}
+
 /// What became of one message to all sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
@@ -55,29 +66,37 @@ impl Fan {
         }
     }
 
-    /// Accepts `sockets` connections, which get the bytes of `class`.
+    /// Accepts all that is wanted, from every listener at once.
     ///
     /// # Errors
     /// If a ring cannot be made, an accept fails, or `deadline` passes first.
-    pub fn accept(
-        &mut self,
-        listener: &TcpListener,
-        class: u8,
-        sockets: u32,
-        deadline: Instant,
-    ) -> io::Result<()> {
-        let mut left = sockets;
-        while left > 0 {
+    pub fn accept(&mut self, wanted: &[Wanted<'_>], deadline: Instant) -> io::Result<()> {
+        let mut wanted = wanted.to_vec();
+        loop {
+            let left: u32 = wanted.iter().map(|wanted| wanted.sockets).sum();
             let here = left.min(self.files_max);
+            if here == 0 {
+                return Ok(());
+            }
+            let bare = Bare::new(here, 1024)?;
             let mut ring = Ring {
-                bare: Bare::new(here, 1024)?,
-                classes: Vec::new(),
+                bare,
+                classes: vec![None; here as usize],
             };
-            ring.accept(listener, class, here, deadline)?;
+            let mut shares = Vec::new();
+            let mut room = here;
+            for wanted in &mut wanted {
+                // A proportional share, rounded up, so that the table is filled.
+                let share = u64::from(wanted.sockets) * u64::from(here);
+                let share = u32::try_from(share.div_ceil(u64::from(left))).unwrap_or(here);
+                let sockets = share.min(wanted.sockets).min(room);
+                wanted.sockets -= sockets;
+                room -= sockets;
+                shares.push(Wanted { sockets, ..*wanted });
+            }
+            ring.accept(&shares, deadline)?;
             self.rings.push(ring);
-            left -= here;
         }
-        Ok(())
     }
 
     /// Sends `messages[class]` to every living socket of that class.
@@ -100,32 +119,32 @@ impl Fan {
 }
 
 impl Ring {
-    fn accept(
-        &mut self,
-        listener: &TcpListener,
-        class: u8,
-        sockets: u32,
-        deadline: Instant,
-    ) -> io::Result<()> {
-        let mut asked = 0;
-        self.classes = vec![None; sockets as usize];
-        let mut accepted = 0;
-        while accepted < sockets {
-            while asked < sockets.min(accepted + ACCEPTS) {
-                self.ask(listener, asked)?;
-                asked += 1;
+    fn accept(&mut self, shares: &[Wanted<'_>], deadline: Instant) -> io::Result<()> {
+        let mut owners: Vec<usize> = Vec::new(); // of each slot asked for
+        let mut asked = vec![0; shares.len()];
+        let mut accepted = vec![0; shares.len()];
+        let all: u32 = shares.iter().map(|share| share.sockets).sum();
+        while accepted.iter().sum::<u32>() < all {
+            for (owner, share) in shares.iter().enumerate() {
+                while asked[owner] < share.sockets.min(accepted[owner] + ACCEPTS) {
+                    let slot = u32::try_from(owners.len()).unwrap_or(u32::MAX);
+                    self.ask(share.listener, slot)?;
+                    owners.push(owner);
+                    asked[owner] += 1;
+                }
             }
             if Instant::now() > deadline {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            self.bare.wait(1024, Duration::from_millis(100))?;
+            self.bare
+                .wait(1024, Duration::ZERO, Duration::from_millis(100))?;
             while let Some(completion) = self.bare.next() {
                 if completion.result() < 0 {
                     return Err(io::Error::from_raw_os_error(-completion.result()));
                 }
                 let slot = usize::try_from(completion.user_data()).unwrap_or(usize::MAX);
-                self.classes[slot] = Some(class);
-                accepted += 1;
+                self.classes[slot] = Some(shares[owners[slot]].class);
+                accepted[owners[slot]] += 1;
             }
         }
         Ok(())

@@ -24,6 +24,7 @@ fn reactor(clients_max: u32, buffers: u16) -> Reactor {
         clients_max,
         buffers,
         buffer_bytes: 256,
+        gather: Duration::from_micros(100),
     })
     .unwrap()
 }
@@ -254,6 +255,7 @@ fn what_a_reactor_cannot_do_is_an_error_and_not_a_panic() {
         clients_max: CLIENTS_MAX + 1,
         buffers: 4,
         buffer_bytes: 256,
+        gather: Duration::from_micros(100),
     };
     assert!(Reactor::new(sizes).is_err());
     let mut reactor = reactor(1, 4);
@@ -272,15 +274,24 @@ fn what_a_reactor_cannot_do_is_an_error_and_not_a_panic() {
 #[test]
 fn a_fan_sends_each_class_its_bytes_and_counts_who_is_blocked() {
     let (listener, address) = listener();
-    let mut fan = floor::Fan::new(2); // three sockets need a second ring
+    let (other, other_address) = self::listener();
     let clients: Vec<TcpStream> = (0..3)
         .map(|_| TcpStream::connect(address).unwrap())
         .collect();
-    fan.accept(&listener, 0, 3, Instant::now() + PATIENCE)
-        .unwrap();
-    let (other, other_address) = self::listener();
     let mut other_client = TcpStream::connect(other_address).unwrap();
-    fan.accept(&other, 1, 1, Instant::now() + PATIENCE).unwrap();
+    let mut fan = floor::Fan::new(2); // four sockets need a second ring
+    let tcp = floor::Wanted {
+        listener: &listener,
+        class: 0,
+        sockets: 3,
+    };
+    let websocket = floor::Wanted {
+        listener: &other,
+        class: 1,
+        sockets: 1,
+    };
+    fan.accept(&[tcp, websocket], Instant::now() + PATIENCE)
+        .unwrap();
 
     let outcome = fan.send_to_all(&[b"tcp", b"websocket"]).unwrap();
     assert_eq!(

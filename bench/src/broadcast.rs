@@ -1,0 +1,154 @@
+//! The scenario goim is known for: everybody in one room, messages pushed to it at a fixed rate.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cli::{BroadcastArgs, FloorArgs, RunArgs, duration};
+use crate::clients::{LoginPlan, Plan};
+use crate::cost::NetCounters;
+use crate::fleet::Fleet;
+use crate::floor::{Floor, FloorRun};
+use crate::floor_server::Kind;
+use crate::interrupt::Interrupt;
+use crate::measure::{Measured, Pass, Source, Watched, measure};
+use crate::preflight;
+use crate::push::HttpPush;
+use crate::stats::StatsSource;
+use crate::target::Transport;
+
+/// Why there is no result.
+#[derive(Debug)]
+pub enum Failure {
+    /// Wrong before anything was measured.
+    Surroundings(String),
+    /// Went wrong on the way.
+    Run(String),
+}
+
+/// Runs `floor`: both kinds. What the pass on bare rings showed stands for the run.
+///
+/// # Errors
+/// If there is no result.
+pub fn floor(arguments: &FloorArgs, interrupt: &Interrupt) -> Result<(Measured, Floor), Failure> {
+    let run = floor_run(&arguments.run, arguments.transport.clone());
+    let mut floor = Floor::default();
+    let mut measured = None;
+    for kind in [Kind::Ring, Kind::Send] {
+        let whole = floor_pass(&run, kind, &mut floor, interrupt)?;
+        measured = measured.or(whole);
+        if interrupt.is_set() {
+            break;
+        }
+    }
+    let mut measured = measured.ok_or(Failure::Run("no pass of the floor was made".to_owned()))?;
+    measured.doubt_floor(&floor);
+    Ok((measured, floor))
+}
+
+/// Runs `broadcast`, between two floors if asked to.
+///
+/// # Errors
+/// If there is no result.
+pub fn broadcast(arguments: &BroadcastArgs, interrupt: &Interrupt) -> Result<(Measured, Option<Floor>), Failure> {
+    preflight::reach(&arguments.target).map_err(Failure::Surroundings)?;
+    arguments.push.connect().map_err(Failure::Surroundings)?;
+    let transports = arguments.target.iter().map(|target| target.transport).collect();
+    let run = floor_run(&arguments.run, transports);
+    let mut floor = Floor::default();
+    let kinds: &[Kind] = if arguments.with_floor { &[Kind::Ring, Kind::Send] } else { &[] };
+    for kind in kinds {
+        floor_pass(&run, *kind, &mut floor, interrupt)?;
+    }
+    let mut measured = server_pass(arguments, interrupt)?;
+    for kind in kinds.iter().rev().filter(|_| !interrupt.is_set()) {
+        floor_pass(&run, *kind, &mut floor, interrupt)?;
+    }
+    measured.doubt_floor(&floor);
+    Ok((measured, arguments.with_floor.then_some(floor)))
+}
+
+fn server_pass(arguments: &BroadcastArgs, interrupt: &Interrupt) -> Result<Measured, Failure> {
+    let run = &arguments.run;
+    let net_before = NetCounters::read();
+    let stats = arguments.metrics.clone().map(|url| StatsSource { url, token: arguments.token.clone() });
+    let spread = preflight::spread(run.connections, &arguments.target, &arguments.source, run.threads)
+        .map_err(Failure::Surroundings)?;
+    let push =
+        HttpPush::to_room(arguments.push.clone(), &arguments.room, run.operation).map_err(Failure::Surroundings)?;
+    let push = HttpPush {
+        token: arguments.token.clone(),
+        payload_bytes: run.payload_bytes,
+        grace: duration(run.grace),
+        ..push
+    };
+    let plan = Arc::new(Plan {
+        targets: arguments.target.clone(),
+        sources: spread.sources,
+        login: Some(LoginPlan {
+            room: arguments.room.clone(),
+            accepts: arguments.accepts.clone(),
+            keys_prefix: arguments.keys_prefix.clone(),
+        }),
+        operation: run.operation,
+        connect_rate: run.connect_rate / f64::from(spread.threads),
+        slow_percent: arguments.slow_percent,
+        buffers: spread.buffers,
+        gather: Duration::from_micros(run.gather_us),
+    });
+    let fleet = Fleet::start(&plan, run.connections, spread.threads);
+    let bar = bar(run.connections, "logged in");
+    fleet.wait_ready(duration(run.patience), interrupt, |ready| bar.set_position(ready)).map_err(Failure::Run)?;
+    bar.finish_and_clear();
+    std::thread::sleep(duration(run.settle));
+    let watched = Watched {
+        fleet: &fleet,
+        slow: arguments.slow_percent > 0.0,
+        server_pid: arguments.server_pid,
+        stats: stats.as_ref(),
+        net_before: &net_before,
+        interrupt,
+    };
+    let measured = measure(&mut Source::Http(&push), &pass(run), &watched).map_err(Failure::Run)?;
+    fleet.stop();
+    Ok(measured)
+}
+
+fn floor_pass(
+    run: &FloorRun,
+    kind: Kind,
+    floor: &mut Floor,
+    interrupt: &Interrupt,
+) -> Result<Option<Measured>, Failure> {
+    let (pass, measured) = run.run(kind, interrupt).map_err(Failure::Run)?;
+    floor.add(pass);
+    Ok((kind == Kind::Ring).then_some(measured))
+}
+
+fn floor_run(run: &RunArgs, transports: Vec<Transport>) -> FloorRun {
+    FloorRun {
+        connections: run.connections,
+        transports,
+        server_cpus: run.server_cpus.clone(),
+        operation: run.operation,
+        payload_bytes: run.payload_bytes,
+        connect_rate: run.connect_rate,
+        threads: run.threads,
+        gather: Duration::from_micros(run.gather_us),
+        patience: duration(run.patience),
+        settle: duration(run.settle),
+        pass: pass(run),
+    }
+}
+
+fn pass(run: &RunArgs) -> Pass {
+    Pass { rate: run.rate, duration: duration(run.duration), warmup: duration(run.warmup), grace: duration(run.grace) }
+}
+
+/// A progress bar on standard error, invisible if that is no terminal.
+fn bar(length: u32, what: &'static str) -> ProgressBar {
+    let template = "{bar:40} {pos}/{len} {msg} {elapsed}";
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(u64::from(length)).with_style(style).with_message(what)
+}

@@ -1,0 +1,246 @@
+//! The command line: every flag with what it means and what it is if nobody says.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+
+use crate::floor_server::Settings;
+use crate::http::Url;
+use crate::schedule::MARK_BYTES;
+use crate::target::{Target, Transport};
+
+/// Measures push gateways, and doubts itself.
+///
+/// Exit status: 0 done, 1 a stated bound was missed, 2 wrong usage or surroundings, 3 the run is
+/// invalid.
+#[derive(Debug, Parser)]
+#[command(name = "halley-bench", version)]
+pub struct Cli {
+    /// What to measure.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The physical limit: a bare server of this program sends the same bytes to as many sockets.
+    Floor(FloorArgs),
+    /// Everybody in one room, messages pushed to it at a fixed rate.
+    Broadcast(Box<BroadcastArgs>),
+    /// The bare server of `floor`, started by it.
+    #[command(hide = true)]
+    FloorServer {
+        /// JSON.
+        #[arg(value_parser = settings)]
+        settings: Settings,
+    },
+}
+
+/// What every scenario with a schedule has.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct RunArgs {
+    /// Clients.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
+    /// Messages per second.
+    #[arg(long, default_value_t = 10.0, value_parser = rate)]
+    pub rate: f64,
+    /// Seconds measured.
+    #[arg(long, default_value_t = 10.0, value_parser = seconds)]
+    pub duration: f64,
+    /// Seconds of messages before, which are not counted.
+    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
+    pub warmup: f64,
+    /// Seconds between the last login and the first message.
+    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
+    pub settle: f64,
+    /// Seconds to wait for messages on their way after the last one.
+    #[arg(long, default_value_t = 10.0, value_parser = seconds)]
+    pub grace: f64,
+    /// Seconds until everybody must be connected and logged in.
+    #[arg(long, default_value_t = 120.0, value_parser = seconds)]
+    pub patience: f64,
+    /// Bytes of each message, at least the 16 of its mark (run, sequence, due time).
+    #[arg(long, default_value_t = MARK_BYTES, value_parser = payload_bytes)]
+    pub payload_bytes: usize,
+    /// Operation of the messages.
+    #[arg(long, default_value_t = 1000)]
+    pub operation: i32,
+    /// Connections begun per second.
+    #[arg(long, default_value_t = 20_000.0, value_parser = rate)]
+    pub connect_rate: f64,
+    /// CPUs of the generator, such as 1 or 2-3; everything it starts stays there.
+    #[arg(long)]
+    pub cpus: Option<String>,
+    /// CPUs of the bare server of a floor.
+    #[arg(long)]
+    pub server_cpus: Option<String>,
+    /// Threads of clients; one for each CPU, and more if the limit of open files demands it.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+    /// Microseconds for which a thread of clients that has run out of work lets messages gather:
+    /// less work for both sides, and part of the latencies.
+    #[arg(long, default_value_t = 200)]
+    pub gather_us: u64,
+    /// Write everything measured to this file.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+    /// Write the latencies to this file, as a log of `HdrHistogram`.
+    #[arg(long)]
+    pub hlog: Option<PathBuf>,
+    /// Bound: deliveries that may be lost.
+    #[arg(long)]
+    pub max_loss: Option<u64>,
+    /// Bound: 99th percentile of the latency in milliseconds.
+    #[arg(long)]
+    pub max_p99_ms: Option<f64>,
+}
+
+/// Flags of `floor`.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct FloorArgs {
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "its flags say it")]
+    pub run: RunArgs,
+    /// How messages travel; given several times, clients take them in turn.
+    #[arg(long, value_enum, default_values = ["tcp"])]
+    pub transport: Vec<Transport>,
+}
+
+/// Flags of `broadcast`.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct BroadcastArgs {
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "its flags say it")]
+    pub run: RunArgs,
+    /// Where clients connect: tcp://HOST:PORT or ws://HOST:PORT/sub; given several times, clients
+    /// take them in turn.
+    #[arg(long, required = true)]
+    #[serde(serialize_with = "display_all")]
+    pub target: Vec<Target>,
+    /// Source addresses of the clients; given several times, clients take them in turn.
+    #[arg(long)]
+    pub source: Vec<IpAddr>,
+    /// Base of the push API, such as `http://127.0.0.1:3111`.
+    #[arg(long)]
+    #[serde(serialize_with = "display_url")]
+    pub push: Url,
+    /// Bearer token of the API.
+    #[arg(long, env = "HALLEY_BENCH_TOKEN", hide_env_values = true)]
+    #[serde(skip)]
+    pub token: Option<String>,
+    /// The room: NAME (which is `live://NAME`) or `TYPE://NAME`.
+    #[arg(long, default_value = "bench", value_parser = room)]
+    pub room: String,
+    /// Operations that clients accept.
+    #[arg(long, value_delimiter = ',', default_values_t = [1000, 1001, 1002])]
+    pub accepts: Vec<i32>,
+    /// Clients leave their key to the server (so they do by default).
+    #[arg(long, conflicts_with = "keys_prefix")]
+    pub generated_keys: bool,
+    /// Clients' keys are this and their number.
+    #[arg(long)]
+    pub keys_prefix: Option<String>,
+    /// Share of the clients that stop reading when the measured messages begin.
+    #[arg(long, default_value_t = 0.0, value_parser = percent)]
+    pub slow_percent: f64,
+    /// Process of the server, to count its CPU and memory.
+    #[arg(long)]
+    pub server_pid: Option<u32>,
+    /// Halley's counters: its API, or the whole address of /v1/stats.
+    #[arg(long)]
+    #[serde(serialize_with = "display_some_url")]
+    pub metrics: Option<Url>,
+    /// Measure the floor, both kinds, before and after with the same settings.
+    #[arg(long)]
+    pub with_floor: bool,
+    /// Bound: the server's CPU per delivery, as a multiple of the better floor.
+    #[arg(long, requires = "with_floor")]
+    pub max_floor_ratio: Option<f64>,
+}
+
+/// A number of seconds as a duration.
+pub fn duration(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+fn settings(text: &str) -> Result<Settings, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+fn number(text: &str, low: f64, high: f64) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    let fits = number >= low && number <= high;
+    if fits { Ok(number) } else { Err(format!("not between {low} and {high}")) }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    number(text, 0.001, 1e6)
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    number(text, 0.0, 1e6)
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    number(text, 0.0, 99.0)
+}
+
+fn payload_bytes(text: &str) -> Result<usize, String> {
+    let bytes: usize = text.parse().map_err(|_| "not a number of bytes".to_owned())?;
+    let fits = (MARK_BYTES..=1 << 20).contains(&bytes);
+    if fits { Ok(bytes) } else { Err(format!("not between {MARK_BYTES} and {}", 1 << 20)) }
+}
+
+/// The room as a login carries it.
+#[allow(clippy::unnecessary_wraps, reason = "the form of a value parser")]
+fn room(text: &str) -> Result<String, String> {
+    Ok(if text.contains("://") { text.to_owned() } else { format!("live://{text}") })
+}
+
+fn display_all<S: serde::Serializer>(targets: &[Target], out: S) -> Result<S::Ok, S::Error> {
+    out.collect_seq(targets.iter().map(ToString::to_string))
+}
+
+fn display_url<S: serde::Serializer>(url: &Url, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(&format_args!("http://{}{}", url.host, url.path))
+}
+
+#[allow(clippy::ref_option, reason = "serde hands out what it has")]
+fn display_some_url<S: serde::Serializer>(url: &Option<Url>, out: S) -> Result<S::Ok, S::Error> {
+    match url {
+        Some(url) => display_url(url, out),
+        None => out.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_room_without_a_type_is_a_live_room() {
+        assert_eq!(room("bench").unwrap(), "live://bench");
+        assert_eq!(room("chat://1").unwrap(), "chat://1");
+    }
+
+    #[test]
+    fn numbers_that_make_no_run_are_refused() {
+        for bad in ["--rate=0", "--rate=nan", "--connections=0", "--payload-bytes=15", "--duration=-1"] {
+            assert!(Cli::try_parse_from(["halley-bench", "floor", bad]).is_err(), "{bad}");
+        }
+    }
+}

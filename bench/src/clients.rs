@@ -1,0 +1,556 @@
+//! One thread of clients: a reactor, and what each of its connections is doing.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use halley_protocol::login::Login;
+use halley_protocol::{Packet, client, operation, websocket};
+use halley_ring::client::{Actions, Client, Event, Reactor, Sizes};
+use hdrhistogram::Histogram;
+
+use crate::clock;
+use crate::decode::{Decoder, Item, Malformed};
+use crate::schedule::{Mark, Schedule};
+use crate::tally::{Gaps, Tally, Verdict};
+use crate::target::{Target, Transport};
+
+/// goim's clients say they live every four minutes.
+const HEARTBEAT: Duration = Duration::from_mins(4);
+
+/// Connections of a thread between connect and login reply; keeps listen queues short.
+const PENDING_MAX: u32 = 256;
+
+/// Sockets from one source address: well below the ephemeral ports of the default range.
+pub const CLIENTS_PER_SOURCE: u32 = 20_000;
+
+/// Latencies up to two minutes in microseconds, three digits.
+pub fn latency_histogram() -> Histogram<u64> {
+    #[allow(clippy::expect_used, reason = "the bounds are constants")]
+    Histogram::new_with_bounds(1, 120_000_000, 3).expect("bounds are valid")
+}
+
+/// What all clients of a run have in common.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Clients take these in turn.
+    pub targets: Vec<Target>,
+    /// Clients take these in turn; empty: the kernel chooses.
+    pub sources: Vec<IpAddr>,
+    /// How clients log in; none: they do not, and WebSocket is spoken without a handshake.
+    pub login: Option<LoginPlan>,
+    /// The operation of the messages to look for.
+    pub operation: i32,
+    /// Connections a thread begins per second.
+    pub connect_rate: f64,
+    /// Share of the clients that are slow.
+    pub slow_percent: f64,
+    /// Receive buffers of a thread.
+    pub buffers: u16,
+    /// How long a thread out of work lets messages gather; part of the latencies.
+    pub gather: Duration,
+}
+
+/// What clients say when they log in.
+#[derive(Clone, Debug)]
+pub struct LoginPlan {
+    /// Room name as the login carries it (`live://bench`).
+    pub room: String,
+    /// Accepted operations.
+    pub accepts: Vec<i32>,
+    /// Keys are this and the client's number; none: the server makes them.
+    pub keys_prefix: Option<String>,
+}
+
+impl Plan {
+    fn target(&self, number: u32) -> &Target {
+        &self.targets[number as usize % self.targets.len()]
+    }
+
+    fn source(&self, number: u32) -> Option<SocketAddr> {
+        let source = self.sources.get(number as usize % self.sources.len().max(1))?;
+        Some(SocketAddr::new(*source, 0))
+    }
+
+    /// Whether a client is one of the slow, which are spread over all targets alike.
+    fn is_slow(&self, number: u32) -> bool {
+        let place = f64::from(number / u32::try_from(self.targets.len()).unwrap_or(1));
+        let share = self.slow_percent / 100.0;
+        (place * share).floor() < ((place + 1.0) * share).floor()
+    }
+
+    fn login(&self, number: u32) -> Option<Login> {
+        let plan = self.login.as_ref()?;
+        let prefix = plan.keys_prefix.as_ref();
+        Some(Login {
+            mid: i64::from(number) + 1,
+            key: prefix.map_or_else(String::new, |prefix| format!("{prefix}{number}")),
+            room_id: plan.room.clone(),
+            platform: "bench".to_owned(),
+            accepts: plan.accepts.clone(),
+            ..Login::default()
+        })
+    }
+}
+
+/// What a thread is told.
+#[derive(Debug)]
+pub enum Order {
+    /// The slow clients stop reading (true) or read again.
+    SlowPause(bool),
+    /// From now on messages of this pass count, and only they.
+    Measure(Schedule),
+    /// Answer what the clients have received of it.
+    Collect(Offered, Sender<Gathered>),
+    /// End.
+    Stop,
+}
+
+/// What was let out in a pass.
+#[derive(Clone, Debug, Default)]
+pub struct Offered {
+    /// Messages of the pass that were sent to the server, from sequence 0.
+    pub messages: u32,
+    /// Sequences of those that the server refused, in order.
+    pub refused: Arc<Vec<u32>>,
+}
+
+/// Counters that a thread shows while it works.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Clients with an answered login.
+    pub ready: AtomicU64,
+    /// Clients that could not connect, were refused, or lost their connection.
+    pub gone: AtomicU64,
+    /// Messages of the pass received by clients that are not slow, each once.
+    pub delivered: AtomicU64,
+    /// The same by slow clients.
+    pub slow_delivered: AtomicU64,
+    /// The first thing that went wrong, in a sentence.
+    pub failure: Mutex<Option<String>>,
+}
+
+impl Progress {
+    fn fail(&self, sentence: impl FnOnce() -> String) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert_with(sentence);
+    }
+}
+
+/// What the clients of a thread received in a pass.
+#[derive(Clone, Debug)]
+pub struct Gathered {
+    /// Exact counts over clients that are not slow.
+    pub counts: Counts,
+    /// Latencies of first arrivals in microseconds, slow clients left out.
+    pub latency_us: Histogram<u64>,
+    /// Mean latency in microseconds of each client that is not slow and received anything.
+    pub means_us: Vec<u64>,
+    /// (received, missed) of each slow client.
+    pub slow: Vec<(u32, u32)>,
+}
+
+/// Counts of a pass, in deliveries (message × connection), and what befell connections.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub struct Counts {
+    /// First arrivals.
+    pub delivered: u64,
+    /// Offered and not arrived.
+    pub lost: u64,
+    /// Arrived again.
+    pub duplicates: u64,
+    /// Arrived after a later one.
+    pub reordered: u64,
+    /// Arrived although the server had refused the push.
+    pub refused_but_delivered: u64,
+    /// Messages of another pass, or without a mark.
+    pub stray: u64,
+    /// Connections that broke the protocol.
+    pub malformed: u64,
+    /// Connections that ended during the pass, slow ones left out.
+    pub closed: u64,
+    /// Slow clients whose connection ended during the pass.
+    pub slow_closed: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Connecting,
+    Upgrading,
+    LoggingIn,
+    Ready,
+    Gone,
+}
+
+/// One client.
+struct Session {
+    decoder: Decoder,
+    tally: Tally,
+    state: State,
+    slow: bool,
+    /// Bytes of a cut element lie in `Crew::kept`.
+    kept: bool,
+}
+
+const _: () = assert!(size_of::<Session>() <= 40, "an idle client must stay cheap");
+
+/// The clients of a thread and their records.
+struct Crew {
+    plan: Arc<Plan>,
+    /// Number of this thread's first client.
+    first: u32,
+    sessions: Vec<Session>,
+    kept: HashMap<u32, Vec<u8>>,
+    spare: Vec<u8>,
+    outgoing: Vec<u8>,
+    pass: Option<Schedule>,
+    gaps: Gaps,
+    counts: Counts,
+    slow_delivered: u64,
+    latency_us: Histogram<u64>,
+    ready: u32,
+    gone: u32,
+    pending: u32,
+    progress: Arc<Progress>,
+}
+
+/// Runs the clients `first..first + count` until told to stop.
+///
+/// # Errors
+/// If the ring cannot be made or breaks.
+pub fn run(
+    plan: &Arc<Plan>,
+    first: u32,
+    count: u32,
+    progress: &Arc<Progress>,
+    orders: &Receiver<Order>,
+) -> io::Result<()> {
+    let sizes = Sizes { clients_max: count, buffers: plan.buffers, buffer_bytes: 2048, gather: plan.gather };
+    let mut reactor = Reactor::new(sizes)?;
+    let mut crew = Crew::new(plan, first, count, progress);
+    let started = Instant::now();
+    let mut ready_since = None;
+    let (mut connecting, mut beats) = (0, 0);
+    loop {
+        while let Ok(order) = orders.try_recv() {
+            if crew.obey(reactor.actions(), order)? {
+                return Ok(());
+            }
+        }
+        let allowed = paced(started.elapsed(), crew.plan.connect_rate).min(u64::from(count));
+        while u64::from(connecting) < allowed && crew.pending < PENDING_MAX {
+            crew.connect(reactor.actions(), Client(connecting))?;
+            connecting += 1;
+        }
+        if crew.ready + crew.gone == count {
+            let since = *ready_since.get_or_insert_with(Instant::now);
+            let rate = f64::from(count) / HEARTBEAT.as_secs_f64();
+            while beats < paced(since.elapsed(), rate) {
+                #[allow(clippy::cast_possible_truncation, reason = "below count")]
+                crew.heartbeat(reactor.actions(), Client((beats % u64::from(count)) as u32))?;
+                beats += 1;
+            }
+        }
+        let sleep = Duration::from_millis(if connecting < count { 1 } else { 20 });
+        let mut broken = Ok(());
+        reactor.turn(sleep, |actions, client, event| {
+            if let Err(error) = crew.handle(actions, client, event) {
+                broken = Err(error);
+            }
+        })?;
+        broken?;
+        crew.show();
+    }
+}
+
+/// How many of something may have begun after a time, at a rate per second.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and small")]
+fn paced(elapsed: Duration, rate: f64) -> u64 {
+    (elapsed.as_secs_f64() * rate) as u64
+}
+
+impl Crew {
+    fn new(plan: &Arc<Plan>, first: u32, count: u32, progress: &Arc<Progress>) -> Self {
+        let session = |index| Session {
+            decoder: Decoder::new(plan.target(first + index).transport == Transport::Ws),
+            tally: Tally::default(),
+            state: State::Waiting,
+            slow: plan.is_slow(first + index),
+            kept: false,
+        };
+        Self {
+            plan: Arc::clone(plan),
+            first,
+            sessions: (0..count).map(session).collect(),
+            kept: HashMap::new(),
+            spare: Vec::new(),
+            outgoing: Vec::new(),
+            pass: None,
+            gaps: Gaps::default(),
+            counts: Counts::default(),
+            slow_delivered: 0,
+            latency_us: latency_histogram(),
+            ready: 0,
+            gone: 0,
+            pending: 0,
+            progress: Arc::clone(progress),
+        }
+    }
+
+    fn session(&mut self, client: Client) -> &mut Session {
+        &mut self.sessions[client.0 as usize]
+    }
+
+    fn connect(&mut self, actions: &mut Actions, client: Client) -> io::Result<()> {
+        let number = self.first + client.0;
+        self.session(client).state = State::Connecting;
+        self.pending += 1;
+        actions.connect(client, self.plan.target(number).address, self.plan.source(number))
+    }
+
+    /// Carries out an order; true if it was the last.
+    fn obey(&mut self, actions: &mut Actions, order: Order) -> io::Result<bool> {
+        match order {
+            Order::SlowPause(paused) => {
+                for index in 0..self.sessions.len() {
+                    let session = &self.sessions[index];
+                    if !session.slow || session.state != State::Ready {
+                        continue;
+                    }
+                    let client = Client(u32::try_from(index).unwrap_or(u32::MAX));
+                    if paused { actions.pause(client) } else { actions.resume(client) }?;
+                }
+            }
+            Order::Measure(schedule) => {
+                self.pass = Some(schedule);
+                self.gaps = Gaps::default();
+                self.counts = Counts::default();
+                self.slow_delivered = 0;
+                self.latency_us.reset();
+                for session in &mut self.sessions {
+                    session.tally = Tally::default();
+                }
+                self.show();
+            }
+            Order::Collect(offered, answer) => {
+                let _ = answer.send(self.gather(&offered)); // who asked may have given up
+            }
+            Order::Stop => return Ok(true),
+        }
+        Ok(false)
+    }
+
+    fn handle(&mut self, actions: &mut Actions, client: Client, event: Event<'_>) -> io::Result<()> {
+        match event {
+            Event::Connected => self.connected(actions, client),
+            Event::Received(bytes) if self.session(client).state == State::Upgrading => {
+                self.upgraded(actions, client, bytes)
+            }
+            Event::Received(bytes) => self.received(actions, client, bytes),
+            Event::Closed => {
+                self.lost(client, "the server closed the connection");
+                Ok(())
+            }
+            Event::Failed(errno) => {
+                let error = io::Error::from_raw_os_error(errno);
+                self.lost(client, &error.to_string());
+                Ok(())
+            }
+        }
+    }
+
+    fn connected(&mut self, actions: &mut Actions, client: Client) -> io::Result<()> {
+        if self.plan.login.is_none() {
+            self.become_ready(client);
+            return Ok(());
+        }
+        let plan = Arc::clone(&self.plan);
+        let target = plan.target(self.first + client.0);
+        if target.transport == Transport::Tcp {
+            return self.log_in(actions, client);
+        }
+        self.session(client).state = State::Upgrading;
+        // The key need not be secret: it only shows that the server speaks WebSocket.
+        let key = "aGFsbGV5LWJlbmNoLWtleQ==";
+        let request = websocket::client::request(&target.host, &target.path, key);
+        actions.send(client, request.as_bytes())
+    }
+
+    /// Takes a piece of the answer to the WebSocket request.
+    fn upgraded(&mut self, actions: &mut Actions, client: Client, bytes: &[u8]) -> io::Result<()> {
+        const ANSWER_BYTES_MAX: usize = 8192;
+        let mut answer = self.kept.remove(&client.0).unwrap_or_default();
+        answer.extend_from_slice(bytes);
+        let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
+            if answer.len() > ANSWER_BYTES_MAX {
+                return self.break_off(actions, client, "an endless answer to the handshake");
+            }
+            self.kept.insert(client.0, answer);
+            return Ok(());
+        };
+        if !answer.starts_with(b"HTTP/1.1 101 ") {
+            let line = String::from_utf8_lossy(&answer).lines().next().unwrap_or("").to_owned();
+            return self.break_off(actions, client, &format!("the handshake was answered {line}"));
+        }
+        self.log_in(actions, client)?;
+        if answer.len() > end + 4 {
+            self.received(actions, client, &answer[end + 4..])?;
+        }
+        Ok(())
+    }
+
+    fn log_in(&mut self, actions: &mut Actions, client: Client) -> io::Result<()> {
+        self.session(client).state = State::LoggingIn;
+        let Some(login) = self.plan.login(self.first + client.0) else { return Ok(()) };
+        self.say(actions, client, operation::AUTH, login.to_json().as_bytes())
+    }
+
+    fn heartbeat(&mut self, actions: &mut Actions, client: Client) -> io::Result<()> {
+        if self.plan.login.is_none() || self.session(client).state != State::Ready {
+            return Ok(());
+        }
+        self.say(actions, client, operation::HEARTBEAT, &[])
+    }
+
+    /// Sends one packet in the client's transport.
+    fn say(&mut self, actions: &mut Actions, client: Client, operation: i32, body: &[u8]) -> io::Result<()> {
+        let packet = Packet { version: client::VERSION, operation, sequence: 1, body };
+        self.outgoing.clear();
+        match self.plan.target(self.first + client.0).transport {
+            Transport::Tcp => client::append(&mut self.outgoing, &packet),
+            Transport::Ws => {
+                let mask = (self.first + client.0).to_be_bytes();
+                websocket::client::packet(&mut self.outgoing, mask, &packet);
+            }
+        }
+        actions.send(client, &self.outgoing)
+    }
+
+    #[inline]
+    fn received(&mut self, actions: &mut Actions, client: Client, bytes: &[u8]) -> io::Result<()> {
+        let now_ns = clock::now_ns();
+        let mut kept = std::mem::take(&mut self.spare);
+        if self.sessions[client.0 as usize].kept {
+            kept = self.kept.remove(&client.0).unwrap_or_default();
+        }
+        let Self { sessions, pass, gaps, counts, slow_delivered, latency_us, outgoing, plan, .. } = self;
+        let Session { decoder, tally, slow, .. } = &mut sessions[client.0 as usize];
+        let mut logged_in = false;
+        let mut sent = Ok(());
+        let fed = decoder.feed(&mut kept, bytes, plan.operation, |item| match item {
+            Item::Message(Mark { run, sequence, due_ns })
+                if pass.is_some_and(|pass| run == pass.run && sequence < pass.count) =>
+            {
+                let late_us = now_ns.saturating_sub(due_ns) / 1000;
+                let verdict = tally.take(gaps, client.0, sequence, late_us);
+                match verdict {
+                    Verdict::Duplicate => counts.duplicates += 1,
+                    _ if *slow => *slow_delivered += 1,
+                    Verdict::InOrder | Verdict::Reordered => {
+                        counts.delivered += 1;
+                        latency_us.saturating_record(late_us);
+                    }
+                }
+                counts.reordered += u64::from(verdict == Verdict::Reordered);
+            }
+            Item::Message(_) | Item::Unmarked => counts.stray += 1,
+            Item::Operation(operation::AUTH_REPLY) => logged_in = true,
+            Item::Operation(_) | Item::CloseFrame(_) => {}
+            Item::Ping(payload) => {
+                outgoing.clear();
+                let mask = client.0.to_be_bytes();
+                let pong = websocket::Opcode::Pong;
+                websocket::client::frame(outgoing, true, pong, mask, payload);
+                sent = actions.send(client, outgoing);
+            }
+        });
+        sent?;
+        if fed == Err(Malformed) {
+            self.counts.malformed += 1;
+            let hex = kept.iter().chain(bytes).take(48).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+            return self.break_off(actions, client, &format!("broken framing near {hex}"));
+        }
+        let session = &mut self.sessions[client.0 as usize];
+        session.kept = !kept.is_empty();
+        if session.kept {
+            self.kept.insert(client.0, kept);
+        } else {
+            self.spare = kept;
+        }
+        if logged_in && self.session(client).state == State::LoggingIn {
+            self.become_ready(client);
+        }
+        Ok(())
+    }
+
+    fn become_ready(&mut self, client: Client) {
+        self.session(client).state = State::Ready;
+        self.pending -= 1;
+        self.ready += 1;
+    }
+
+    /// Closes a connection from our side.
+    fn break_off(&mut self, actions: &mut Actions, client: Client, why: &str) -> io::Result<()> {
+        self.lost(client, why);
+        actions.close(client)
+    }
+
+    /// Records that a connection is no more.
+    fn lost(&mut self, client: Client, why: &str) {
+        let number = self.first + client.0;
+        let slow = self.session(client).slow;
+        let before = std::mem::replace(&mut self.session(client).state, State::Gone);
+        let when = match before {
+            State::Gone => return,
+            State::Ready => {
+                self.ready -= 1;
+                let counter = if slow { &mut self.counts.slow_closed } else { &mut self.counts.closed };
+                *counter += 1;
+                "after its login"
+            }
+            State::LoggingIn => "before its login was answered (is the login refused?)",
+            State::Upgrading => "before its WebSocket handshake was answered",
+            State::Waiting | State::Connecting => "while connecting",
+        };
+        if before != State::Ready {
+            self.pending -= 1;
+        }
+        self.gone += 1;
+        self.kept.remove(&client.0);
+        let target = self.plan.target(number);
+        self.progress.fail(|| format!("client {number} lost {target} {when}: {why}"));
+    }
+
+    /// Publishes the counters.
+    fn show(&self) {
+        let progress = &self.progress;
+        progress.ready.store(u64::from(self.ready), Ordering::Relaxed);
+        progress.gone.store(u64::from(self.gone), Ordering::Relaxed);
+        progress.delivered.store(self.counts.delivered, Ordering::Relaxed);
+        progress.slow_delivered.store(self.slow_delivered, Ordering::Relaxed);
+    }
+
+    fn gather(&self, offered: &Offered) -> Gathered {
+        let mut counts = self.counts;
+        let mut means_us = Vec::new();
+        let mut slow = Vec::new();
+        for (index, session) in (0..).zip(&self.sessions) {
+            let Session { tally, .. } = session;
+            let refused = &offered.refused;
+            let missing = tally.missing(&self.gaps, index, offered.messages, refused);
+            counts.refused_but_delivered += u64::from(tally.refused_but_received(&self.gaps, index, refused));
+            if session.slow {
+                slow.push((tally.received(), missing));
+                continue;
+            }
+            counts.lost += u64::from(missing);
+            means_us.extend(tally.latency_us_mean());
+        }
+        Gathered { counts, latency_us: self.latency_us.clone(), means_us, slow }
+    }
+}

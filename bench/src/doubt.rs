@@ -1,0 +1,125 @@
+//! Whether a run means anything: a generator that was late, stopped or out of breath has measured
+//! itself.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::clock;
+use crate::cost::{NetCounters, Spent};
+
+/// Messages later than this at the source, or a generator that stood still so long, spoil a run.
+const PAUSE_MS_MAX: f64 = 100.0;
+
+/// 99 of 100 messages must leave the source within this.
+const LATENESS_P99_MS_MAX: f64 = 20.0;
+
+/// A thread of the generator busy for more than this share of the run is the bottleneck.
+const BUSY_SHARE_MAX: f64 = 0.95;
+
+/// A thread of the generator that waited for a CPU for more than this share was starved.
+const WAIT_SHARE_MAX: f64 = 0.25;
+
+/// What the generator knows about itself.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Generator {
+    /// How late messages left the source: (99th percentile, maximum) in milliseconds.
+    pub lateness_ms: (f64, f64),
+    /// The longest time for which the generator stood still, in milliseconds.
+    pub pause_ms_max: f64,
+    /// What it spent.
+    pub spent: Spent,
+    /// Drops the kernel counted while connecting and during the run.
+    pub kernel_drops: NetCounters,
+}
+
+impl Generator {
+    /// Why the run is invalid; empty if it is not. `seconds` is the length of the run.
+    pub fn doubts(&self, seconds: f64) -> Vec<String> {
+        let mut doubts = Vec::new();
+        let (p99, max) = self.lateness_ms;
+        if p99 > LATENESS_P99_MS_MAX || max > PAUSE_MS_MAX {
+            doubts.push(format!("the generator was late: p99 {p99:.1} ms, at most {max:.1} ms"));
+        }
+        if self.pause_ms_max > PAUSE_MS_MAX {
+            doubts.push(format!("the generator stood still for {:.0} ms", self.pause_ms_max));
+        }
+        for thread in &self.spent.threads {
+            let (busy, wait) = (thread.cpu_seconds / seconds, thread.wait_seconds / seconds);
+            if busy > BUSY_SHARE_MAX {
+                let percent = busy * 100.0;
+                doubts.push(format!("generator thread {} was {percent:.0} % busy", thread.name));
+            } else if wait > WAIT_SHARE_MAX {
+                let percent = wait * 100.0;
+                doubts.push(format!("generator thread {} waited for a CPU {percent:.0} % of the time", thread.name));
+            }
+        }
+        for (counter, grown) in self.kernel_drops.iter() {
+            doubts.push(format!("the kernel dropped: {counter} grew by {grown}"));
+        }
+        doubts
+    }
+}
+
+/// Notices when the whole process stands still (stopped, starved, suspended).
+#[derive(Debug, Default)]
+pub struct Watchdog {
+    stop: AtomicBool,
+}
+
+impl Watchdog {
+    /// Ends `watch`.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Wakes every 10 ms until stopped; answers by how much it woke too late at worst, in ms.
+    #[allow(clippy::cast_precision_loss, reason = "milliseconds")]
+    pub fn watch(&self) -> f64 {
+        let step_ns = clock::nanoseconds(Duration::from_millis(10));
+        let mut worst_ns = 0;
+        let mut before_ns = clock::now_ns();
+        while !self.stop.load(Ordering::Relaxed) {
+            clock::sleep_until(before_ns + step_ns);
+            let now_ns = clock::now_ns();
+            worst_ns = worst_ns.max((now_ns - before_ns).saturating_sub(step_ns));
+            before_ns = now_ns;
+        }
+        worst_ns as f64 / 1e6
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cost::ThreadSpent;
+
+    fn thread(cpu_seconds: f64, wait_seconds: f64) -> Generator {
+        let thread = ThreadSpent { name: "clients-0".to_owned(), cpu_seconds, wait_seconds };
+        let spent = Spent { threads: vec![thread], ..Spent::default() };
+        Generator { spent, ..Generator::default() }
+    }
+
+    #[test]
+    fn a_calm_generator_raises_no_doubt() {
+        let generator = Generator { lateness_ms: (0.3, 4.0), ..thread(5.0, 0.5) };
+        assert_eq!(generator.doubts(10.0), [""; 0]);
+    }
+
+    #[test]
+    fn each_sign_of_trouble_is_a_doubt_of_its_own() {
+        let late = Generator { lateness_ms: (1.0, 101.0), ..Generator::default() };
+        let still = Generator { pause_ms_max: 500.0, ..Generator::default() };
+        for (generator, word) in [
+            (late, "late"),
+            (still, "stood still for 500 ms"),
+            (thread(9.9, 0.0), "99 % busy"),
+            (thread(1.0, 4.0), "waited for a CPU 40 %"),
+        ] {
+            let doubts = generator.doubts(10.0);
+            assert_eq!(doubts.len(), 1, "{doubts:?}");
+            assert!(doubts[0].contains(word), "{doubts:?}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! All clients of a run: threads, their orders, and the sum of what they saw.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::clients::{self, Counts, Gathered, Offered, Order, Plan, Progress, latency_histogram};
+use crate::interrupt::Interrupt;
+use crate::schedule::Schedule;
+
+/// The clients of a run, connected or connecting.
+pub struct Fleet {
+    threads: Vec<Thread>,
+    clients: u32,
+}
+
+struct Thread {
+    orders: Sender<Order>,
+    progress: Arc<Progress>,
+    handle: JoinHandle<()>,
+}
+
+/// Sums over all threads at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    /// Clients with an answered login.
+    pub ready: u64,
+    /// Clients without a connection.
+    pub gone: u64,
+    /// Deliveries of the pass to clients that are not slow.
+    pub delivered: u64,
+    /// Deliveries of the pass to slow clients.
+    pub slow_delivered: u64,
+}
+
+impl Fleet {
+    /// Starts connecting `clients` clients from `threads` threads.
+    pub fn start(plan: &Arc<Plan>, clients: u32, threads: u32) -> Self {
+        let mut fleet = Self { threads: Vec::new(), clients };
+        let mut first = 0;
+        for index in 0..threads {
+            let count = clients / threads + u32::from(index < clients % threads);
+            fleet.threads.push(Thread::start(plan, index, first, count));
+            first += count;
+        }
+        fleet
+    }
+
+    /// Clients there should be.
+    pub fn clients(&self) -> u32 {
+        self.clients
+    }
+
+    /// Waits until every client is logged in.
+    ///
+    /// # Errors
+    /// A sentence, if a client fails, `patience` runs out or the user interrupts.
+    pub fn wait_ready(
+        &self,
+        patience: Duration,
+        interrupt: &Interrupt,
+        mut show: impl FnMut(u64),
+    ) -> Result<(), String> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let totals = self.totals();
+            show(totals.ready);
+            if totals.ready == u64::from(self.clients) {
+                return Ok(());
+            }
+            if let Some(failure) = self.failure() {
+                return Err(failure);
+            }
+            if interrupt.is_set() {
+                return Err("interrupted while connecting".to_owned());
+            }
+            if Instant::now() > deadline {
+                return Err(format!(
+                    "only {} of {} clients were logged in after {} s",
+                    totals.ready,
+                    self.clients,
+                    patience.as_secs()
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sums over all threads now.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for Thread { progress, .. } in &self.threads {
+            totals.ready += progress.ready.load(Ordering::Relaxed);
+            totals.gone += progress.gone.load(Ordering::Relaxed);
+            totals.delivered += progress.delivered.load(Ordering::Relaxed);
+            totals.slow_delivered += progress.slow_delivered.load(Ordering::Relaxed);
+        }
+        totals
+    }
+
+    /// The first thing that went wrong.
+    pub fn failure(&self) -> Option<String> {
+        let failure_of =
+            |thread: &Thread| thread.progress.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.threads.iter().find_map(failure_of)
+    }
+
+    /// Slow clients stop reading, or read again.
+    pub fn pause_slow(&self, paused: bool) {
+        self.tell(|| Order::SlowPause(paused));
+    }
+
+    /// From now on messages of this pass count; returns when every thread knows.
+    pub fn measure(&self, schedule: Schedule) {
+        self.tell(|| Order::Measure(schedule));
+        self.gather(&Offered::default()); // orders are obeyed one after the other
+    }
+
+    /// What all clients have received of the pass.
+    pub fn gather(&self, offered: &Offered) -> Gathered {
+        let (answer, answers) = channel();
+        self.tell(|| Order::Collect(offered.clone(), answer.clone()));
+        drop(answer);
+        let mut sum = Gathered {
+            counts: Counts::default(),
+            latency_us: latency_histogram(),
+            means_us: Vec::new(),
+            slow: Vec::new(),
+        };
+        while let Ok(part) = answers.recv() {
+            sum.add(part);
+        }
+        sum
+    }
+
+    /// Waits until the clients that are not slow have `expected` deliveries, or `patience` ends.
+    pub fn drain(&self, expected: u64, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        while self.totals().delivered < expected && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until no slow client has received anything for half a second, or `patience` ends.
+    pub fn drain_slow(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let mut last = (self.totals().slow_delivered, Instant::now());
+        while last.1.elapsed() < Duration::from_millis(500) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+            let now = self.totals().slow_delivered;
+            if now != last.0 {
+                last = (now, Instant::now());
+            }
+        }
+    }
+
+    /// Closes all connections and ends the threads.
+    pub fn stop(self) {
+        self.tell(|| Order::Stop);
+        for thread in self.threads {
+            let _ = thread.handle.join(); // a panic has been printed already
+        }
+    }
+
+    fn tell(&self, mut order: impl FnMut() -> Order) {
+        for thread in &self.threads {
+            let _ = thread.orders.send(order()); // a thread that failed has said so
+        }
+    }
+}
+
+impl Thread {
+    fn start(plan: &Arc<Plan>, index: u32, first: u32, count: u32) -> Self {
+        let progress = Arc::new(Progress::default());
+        let (orders, received) = channel();
+        let (plan, shown) = (Arc::clone(plan), Arc::clone(&progress));
+        let work = move || {
+            if let Err(error) = clients::run(&plan, first, count, &shown, &received) {
+                let mut failure = shown.failure.lock().unwrap_or_else(PoisonError::into_inner);
+                *failure = Some(format!("the clients' io_uring failed: {error}"));
+            }
+        };
+        #[allow(clippy::expect_used, reason = "without threads there is no run")]
+        let handle =
+            std::thread::Builder::new().name(format!("clients-{index}")).spawn(work).expect("a thread can be started");
+        Self { orders, progress, handle }
+    }
+}
+
+impl Gathered {
+    fn add(&mut self, part: Gathered) {
+        let (sum, counts) = (&mut self.counts, part.counts);
+        sum.delivered += counts.delivered;
+        sum.lost += counts.lost;
+        sum.duplicates += counts.duplicates;
+        sum.reordered += counts.reordered;
+        sum.refused_but_delivered += counts.refused_but_delivered;
+        sum.stray += counts.stray;
+        sum.malformed += counts.malformed;
+        sum.closed += counts.closed;
+        sum.slow_closed += counts.slow_closed;
+        #[allow(clippy::expect_used, reason = "all are made with the same bounds")]
+        self.latency_us.add(part.latency_us).expect("same bounds");
+        self.means_us.extend(part.means_us);
+        self.slow.extend(part.slow);
+    }
+}

@@ -1,0 +1,117 @@
+//! The machine a run was made on, as far as it explains the numbers; and pinning to its CPUs.
+
+use std::fs;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use serde::Serialize;
+
+use crate::cost::field;
+
+/// What is needed to judge a number, or to get it again.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    kernel: String,
+    cpu_model: String,
+    cpus: usize,
+    memory_bytes: u64,
+    nofile: u64,
+    sysctls: Vec<(&'static str, String)>,
+}
+
+const SYSCTLS: [&str; 6] = [
+    "net/ipv4/ip_local_port_range",
+    "net/core/somaxconn",
+    "net/ipv4/tcp_mem",
+    "net/ipv4/tcp_rmem",
+    "net/ipv4/tcp_wmem",
+    "fs/file-max",
+];
+
+impl Machine {
+    /// Looks at this machine.
+    pub fn here() -> Self {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
+        let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        Self {
+            kernel: sysctl("kernel/osrelease"),
+            cpu_model: model.map_or("", |model| model.trim_start_matches([' ', '\t', ':'])).to_owned(),
+            cpus: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
+            memory_bytes: field(&memory, "MemTotal:").unwrap_or(0) * 1024,
+            nofile: nofile(),
+            sysctls: SYSCTLS.map(|name| (name, sysctl(name))).to_vec(),
+        }
+    }
+}
+
+fn sysctl(name: &str) -> String {
+    fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default().trim().replace('\t', " ")
+}
+
+/// Ephemeral ports of one source address.
+pub fn ports() -> u32 {
+    let range = sysctl("net/ipv4/ip_local_port_range");
+    let mut ends = range.split(' ').filter_map(|end| end.parse::<u32>().ok());
+    match (ends.next(), ends.next()) {
+        (Some(low), Some(high)) if high >= low => high - low + 1,
+        _ => 28_232,
+    }
+}
+
+/// Raises the soft limit of open files to the hard one, and answers it.
+pub fn raise_nofile() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let _ = setrlimit(Resource::Nofile, raised); // then the soft one stays, and is answered
+    nofile()
+}
+
+fn nofile() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// CPUs this thread may run on.
+pub fn cpus_allowed() -> u32 {
+    sched_getaffinity(None).map_or(1, |set| set.count())
+}
+
+/// Restricts this thread, and those it starts from now on, to a list such as `0,2-3`.
+///
+/// # Errors
+/// A sentence, if the list is malformed or names CPUs there are not.
+pub fn pin(list: &str) -> Result<(), String> {
+    let mut set = CpuSet::new();
+    for cpu in parse_cpus(list)? {
+        set.set(cpu);
+    }
+    sched_setaffinity(None, &set).map_err(|error| format!("the CPUs {list} cannot be used: {error}"))
+}
+
+fn parse_cpus(list: &str) -> Result<Vec<usize>, String> {
+    let malformed = || format!("{list} is no list of CPUs such as 0,2-3");
+    let mut cpus = Vec::new();
+    for part in list.split(',') {
+        let (low, high) = part.split_once('-').unwrap_or((part, part));
+        let number = |text: &str| text.trim().parse::<usize>().map_err(|_| malformed());
+        let (low, high) = (number(low)?, number(high)?);
+        if low > high || high >= CpuSet::MAX_CPU {
+            return Err(malformed());
+        }
+        cpus.extend(low..=high);
+    }
+    Ok(cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_lists_are_read_and_nonsense_is_refused() {
+        assert_eq!(parse_cpus("0,2-4").unwrap(), [0, 2, 3, 4]);
+        for bad in ["", "a", "3-1", "1,,2", "99999"] {
+            assert!(parse_cpus(bad).is_err(), "{bad}");
+        }
+    }
+}

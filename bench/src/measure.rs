@@ -1,0 +1,348 @@
+//! One pass over a fleet that is connected: warm-up, measured window, drain, and what it cost.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::clients::{Counts, Gathered, Offered};
+use crate::clock;
+use crate::cost::{NetCounters, Spent, Usage};
+use crate::doubt::{Generator, Watchdog};
+use crate::fleet::Fleet;
+use crate::floor::FloorChild;
+use crate::interrupt::Interrupt;
+use crate::push::{HttpPush, Pushed};
+use crate::schedule::Schedule;
+use crate::stats::{Growth, Stats, StatsSource};
+
+/// From the order to begin until the first message is due.
+const LEAD: Duration = Duration::from_millis(200);
+
+/// Who lets messages out.
+pub enum Source<'a> {
+    /// This process, through an HTTP API.
+    Http(&'a HttpPush),
+    /// The bare server itself.
+    Floor(&'a mut FloorChild),
+}
+
+/// What to do in a pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass {
+    /// Messages per second.
+    pub rate: f64,
+    /// The measured window.
+    pub duration: Duration,
+    /// Messages before it that are not counted.
+    pub warmup: Duration,
+    /// How long to wait for what is on its way.
+    pub grace: Duration,
+}
+
+/// What to watch in a pass.
+pub struct Watched<'a> {
+    /// The clients.
+    pub fleet: &'a Fleet,
+    /// Whether some of them are slow.
+    pub slow: bool,
+    /// The server's process.
+    pub server_pid: Option<u32>,
+    /// The server's own counters.
+    pub stats: Option<&'a StatsSource>,
+    /// The kernel's counters before the clients connected.
+    pub net_before: &'a NetCounters,
+    /// The user.
+    pub interrupt: &'a Interrupt,
+}
+
+/// What a pass has shown. Deliveries are message × connection; slow clients are counted apart.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    /// Whether the numbers mean anything.
+    pub valid: bool,
+    /// Why not.
+    pub invalid_reasons: Vec<String>,
+    /// Connected clients that were not slow.
+    pub connections: u64,
+    /// Messages let out.
+    pub messages: u32,
+    /// Of these, refused by the server with 503; not counted as offered.
+    pub refused: usize,
+    /// Of these, without an answer; counted as offered.
+    pub unanswered: u32,
+    /// Deliveries owed.
+    pub offered: u64,
+    /// What came of them.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Length of the measured window with its drain.
+    pub seconds: f64,
+    /// From when a message was due until a client had it.
+    pub latency_ms: Latency,
+    /// Mean latency of the clients, in milliseconds: best served, median, worst served.
+    pub fairness_ms: Option<[f64; 3]>,
+    /// The slow clients.
+    pub slow: Option<Slow>,
+    /// From when a message was due until the API answered.
+    pub push_answer_ms: Option<Latency>,
+    /// What the server spent.
+    pub server: Option<Server>,
+    /// How its own counters grew.
+    pub stats: Option<Growth>,
+    /// What the generator knows about itself.
+    pub generator: Generator,
+    /// Latencies in microseconds.
+    #[serde(skip)]
+    pub latency_us: Option<Histogram<u64>>,
+}
+
+/// Percentiles in milliseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[allow(missing_docs, reason = "the names are the percentiles")]
+pub struct Latency {
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub p999: f64,
+    pub max: f64,
+}
+
+/// What clients that stopped reading had when they read again.
+#[derive(Clone, Debug, Serialize)]
+pub struct Slow {
+    /// How many.
+    pub connections: usize,
+    /// Their deliveries.
+    pub delivered: u64,
+    /// What they missed, together.
+    pub missed: u64,
+    /// What each of them missed.
+    pub missed_each: Vec<u32>,
+}
+
+/// What the server spent in the measured window and its drain, all threads.
+#[derive(Clone, Debug, Serialize)]
+pub struct Server {
+    /// Microseconds on a CPU for each delivery.
+    pub cpu_us_per_delivery: f64,
+    /// All of it.
+    #[serde(flatten)]
+    pub spent: Spent,
+}
+
+impl Latency {
+    /// Percentiles of a histogram in microseconds.
+    #[allow(clippy::cast_precision_loss, reason = "latencies")]
+    pub fn of(histogram: &Histogram<u64>) -> Self {
+        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
+        Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: at(1.0) }
+    }
+}
+
+impl Source<'_> {
+    fn run(&mut self, schedule: &Schedule, interrupt: &Interrupt) -> Pushed {
+        match self {
+            Self::Http(push) => push.run(schedule, interrupt),
+            Self::Floor(child) => child.run(schedule),
+        }
+    }
+
+    /// Whether being late is the generator's fault.
+    fn is_generator(&self) -> bool {
+        matches!(self, Self::Http(_))
+    }
+}
+
+/// What the costs were before the measured window.
+struct Before {
+    at_ns: u64,
+    generator: Usage,
+    server: Option<Usage>,
+    stats: Option<Stats>,
+}
+
+/// Runs a pass.
+///
+/// # Errors
+/// A sentence, if the server or its counters cannot be watched, or the warm-up fails.
+pub fn measure(source: &mut Source<'_>, pass: &Pass, watched: &Watched<'_>) -> Result<Measured, String> {
+    let fleet = watched.fleet;
+    let run = new_run();
+    if !pass.warmup.is_zero() {
+        let schedule = Schedule::new(run, pass.rate, pass.warmup, LEAD);
+        fleet.measure(schedule);
+        let pushed = source.run(&schedule, watched.interrupt);
+        if let Some(failure) = pushed.failure {
+            return Err(format!("in the warm-up {failure}"));
+        }
+        fleet.drain(offered(&pushed, fleet.totals().ready), Duration::from_secs(2));
+    }
+    if watched.slow {
+        fleet.pause_slow(true);
+    }
+    let schedule = Schedule::new(run.wrapping_add(1), pass.rate, pass.duration, LEAD);
+    fleet.measure(schedule);
+    let before = watched.before()?;
+    let ready = fleet.totals().ready;
+    let watchdog = Watchdog::default();
+    let (pushed, pause_ms_max) = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| watchdog.watch());
+        let pushed = source.run(&schedule, watched.interrupt);
+        let slow = watched.slow_clients();
+        fleet.drain(offered(&pushed, ready - slow), pass.grace);
+        watchdog.stop();
+        (pushed, watching.join().unwrap_or(f64::INFINITY))
+    });
+    let mut measured = watched.after(&before, &schedule, &pushed, pass)?;
+    if source.is_generator() {
+        measured.generator.lateness_ms = (Latency::of(&pushed.lateness_us).p99, Latency::of(&pushed.lateness_us).max);
+        measured.push_answer_ms = Some(Latency::of(&pushed.answer_us));
+    }
+    measured.generator.pause_ms_max = pause_ms_max;
+    measured.judge(&schedule, &pushed, watched.interrupt);
+    Ok(measured)
+}
+
+/// A number that earlier passes, also of other processes, are unlikely to have.
+#[allow(clippy::cast_possible_truncation, reason = "any bits will do")]
+fn new_run() -> u32 {
+    (clock::now_ns() >> 8) as u32 ^ std::process::id().rotate_left(16)
+}
+
+/// Deliveries that a pass owes to a number of clients.
+fn offered(pushed: &Pushed, clients: u64) -> u64 {
+    (u64::from(pushed.messages) - pushed.refused.len() as u64) * clients
+}
+
+impl Watched<'_> {
+    fn before(&self) -> Result<Before, String> {
+        Ok(Before {
+            stats: self.stats.map(StatsSource::read).transpose()?,
+            generator: usage(std::process::id())?,
+            server: self.server_pid.map(usage).transpose()?,
+            at_ns: clock::now_ns(),
+        })
+    }
+
+    fn slow_clients(&self) -> u64 {
+        if self.slow { self.fleet.gather(&Offered::default()).slow.len() as u64 } else { 0 }
+    }
+
+    fn after(&self, before: &Before, schedule: &Schedule, pushed: &Pushed, pass: &Pass) -> Result<Measured, String> {
+        let seconds = seconds_between(before.at_ns, clock::now_ns());
+        let spent = usage(std::process::id())?.since(&before.generator);
+        // A server that died has no usage any more; its death is a reason of its own.
+        let server = self.server_pid.and_then(|pid| usage(pid).ok());
+        if self.slow {
+            self.fleet.pause_slow(false);
+            self.fleet.drain_slow(pass.grace);
+        }
+        let refused = pushed.refused.clone().into();
+        let gathered = self.fleet.gather(&Offered { messages: pushed.messages, refused });
+        let kernel_drops = NetCounters::read().since(self.net_before);
+        let mut measured = Measured::new(gathered, pushed, self.fleet.clients());
+        measured.seconds = seconds.max(seconds_between(schedule.start_ns, schedule.end_ns()));
+        measured.generator = Generator { spent, kernel_drops, ..Generator::default() };
+        let counts = measured.counts;
+        let delivered = counts.delivered + measured.slow.as_ref().map_or(0, |slow| slow.delivered);
+        if let (Some(now), Some(before)) = (server, &before.server) {
+            let spent = now.since(before);
+            #[allow(clippy::cast_precision_loss, reason = "counts of a run")]
+            let cpu_us_per_delivery = spent.cpu_seconds * 1e6 / delivered.max(1) as f64;
+            measured.server = Some(Server { cpu_us_per_delivery, spent });
+        }
+        if let (Some(source), Some(before)) = (self.stats, &before.stats) {
+            let closed = counts.closed + counts.slow_closed;
+            let comparable = (closed == 0).then_some(delivered + counts.duplicates);
+            match source.read() {
+                Ok(now) => measured.stats = Some(now.since(before, comparable)),
+                Err(error) => measured.invalid_reasons.push(error),
+            }
+        }
+        Ok(measured)
+    }
+}
+
+fn usage(pid: u32) -> Result<Usage, String> {
+    Usage::of(pid).map_err(|error| format!("process {pid} cannot be watched: {error}"))
+}
+
+#[allow(clippy::cast_precision_loss, reason = "times of a run")]
+fn seconds_between(from_ns: u64, to_ns: u64) -> f64 {
+    to_ns.saturating_sub(from_ns) as f64 / 1e9
+}
+
+impl Measured {
+    fn new(gathered: Gathered, pushed: &Pushed, clients: u32) -> Self {
+        let connections = u64::from(clients) - gathered.slow.len() as u64;
+        let missed_each: Vec<u32> = gathered.slow.iter().map(|(_, missed)| *missed).collect();
+        let slow = (!missed_each.is_empty()).then(|| Slow {
+            connections: missed_each.len(),
+            delivered: gathered.slow.iter().map(|(received, _)| u64::from(*received)).sum(),
+            missed: missed_each.iter().map(|missed| u64::from(*missed)).sum(),
+            missed_each,
+        });
+        Self {
+            valid: true,
+            invalid_reasons: Vec::new(),
+            connections,
+            messages: pushed.messages,
+            refused: pushed.refused.len(),
+            unanswered: pushed.unanswered,
+            offered: offered(pushed, connections),
+            counts: gathered.counts,
+            seconds: 0.0,
+            latency_ms: Latency::of(&gathered.latency_us),
+            fairness_ms: fairness(gathered.means_us),
+            slow,
+            push_answer_ms: None,
+            server: None,
+            stats: None,
+            generator: Generator::default(),
+            latency_us: Some(gathered.latency_us),
+        }
+    }
+
+    fn judge(&mut self, schedule: &Schedule, pushed: &Pushed, interrupt: &Interrupt) {
+        let reasons = &mut self.invalid_reasons;
+        if pushed.messages == 0 {
+            reasons.push("no message was let out".to_owned());
+        }
+        if let Some(failure) = &pushed.failure {
+            let seconds = f64::from(pushed.messages) * seconds_between(0, schedule.interval_ns);
+            reasons.push(format!("after {seconds:.1} s: {failure}"));
+        } else if interrupt.is_set() {
+            let (had, planned) = (pushed.messages, schedule.count);
+            reasons.push(format!("interrupted after {had} of {planned} messages"));
+        }
+        if pushed.unanswered > 0 {
+            reasons.push(format!("{} pushes were not answered", pushed.unanswered));
+        }
+        reasons.extend(self.generator.doubts(self.seconds));
+        self.valid = reasons.is_empty();
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "latencies")]
+fn fairness(mut means_us: Vec<u64>) -> Option<[f64; 3]> {
+    means_us.sort_unstable();
+    let at = |place: usize| means_us.get(place).map(|us| *us as f64 / 1000.0);
+    let last = means_us.len().checked_sub(1)?;
+    Some([at(0)?, at(last / 2)?, at(last)?])
+}
+
+impl Measured {
+    /// Takes over the doubts about the passes of a floor.
+    pub fn doubt_floor(&mut self, floor: &crate::floor::Floor) {
+        for pass in &floor.passes {
+            for reason in &pass.invalid_reasons {
+                let reason = format!("floor ({:?}): {reason}", pass.kind);
+                if !self.invalid_reasons.contains(&reason) {
+                    self.invalid_reasons.push(reason);
+                }
+            }
+        }
+        self.valid = self.invalid_reasons.is_empty();
+    }
+}

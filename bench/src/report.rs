@@ -1,0 +1,235 @@
+//! What a run leaves behind: JSON with everything needed to repeat it, an `HdrHistogram` log, and a
+//! table for the one who waits.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use hdrhistogram::serialization::V2DeflateSerializer;
+use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
+use serde::Serialize;
+
+use crate::cli::RunArgs;
+use crate::floor::Floor;
+use crate::machine::Machine;
+use crate::measure::Measured;
+
+/// A finished run.
+#[derive(Debug, Serialize)]
+pub struct Report<'a> {
+    /// This program and its version.
+    pub tool: String,
+    /// Which scenario.
+    pub scenario: &'static str,
+    /// The command line, without a token.
+    pub command: Vec<String>,
+    /// When it ended, seconds since 1970.
+    pub ended_unix_s: u64,
+    /// Where.
+    pub machine: Machine,
+    /// Every flag with its value.
+    pub settings: serde_json::Value,
+    /// Bounds that were missed.
+    pub bounds_missed: Vec<String>,
+    /// What was measured.
+    #[serde(flatten)]
+    pub measured: &'a Measured,
+    /// The physical limit.
+    pub floor: Option<&'a Floor>,
+    /// The server's CPU per delivery over the better floor's.
+    pub floor_ratio: Option<f64>,
+}
+
+impl<'a> Report<'a> {
+    /// Puts a report together.
+    pub fn new(
+        scenario: &'static str,
+        arguments: &impl Serialize,
+        measured: &'a Measured,
+        floor: Option<&'a Floor>,
+    ) -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let server_us = measured.server.as_ref().map(|server| server.cpu_us_per_delivery);
+        let best_us = floor.and_then(Floor::best_us);
+        let floor_ratio = server_us.zip(best_us).map(|(server, floor)| server / floor);
+        Self {
+            tool: format!("halley-bench {}", env!("CARGO_PKG_VERSION")),
+            scenario,
+            command: command_line(),
+            ended_unix_s: now.map_or(0, |now| now.as_secs()),
+            machine: Machine::here(),
+            settings: serde_json::to_value(arguments).unwrap_or_default(),
+            bounds_missed: Vec::new(),
+            measured,
+            floor,
+            floor_ratio: floor_ratio.filter(|_| scenario != "floor"),
+        }
+    }
+
+    /// Compares with the bounds the user gave.
+    pub fn check_bounds(&mut self, run: &RunArgs, floor_ratio_max: Option<f64>) {
+        let (lost, p99) = (self.measured.counts.lost, self.measured.latency_ms.p99);
+        if run.max_loss.is_some_and(|max| lost > max) {
+            self.bounds_missed.push(format!("{lost} deliveries were lost"));
+        }
+        if run.max_p99_ms.is_some_and(|max| p99 > max) {
+            self.bounds_missed.push(format!("p99 was {p99:.1} ms"));
+        }
+        if let (Some(max), Some(ratio)) = (floor_ratio_max, self.floor_ratio)
+            && ratio > max
+        {
+            self.bounds_missed.push(format!("a delivery cost {ratio:.2} times the floor"));
+        }
+        if let Some(stats) = &self.measured.stats {
+            if !stats.law_holds {
+                self.bounds_missed.push("offered is not sent + dropped + queued".to_owned());
+            }
+            if stats.sent_is_delivered == Some(false) {
+                self.bounds_missed.push("the server's sent is not what clients received".to_owned());
+            }
+        }
+    }
+
+    /// Writes the JSON file.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_json(&self, path: &Path) -> io::Result<()> {
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        std::fs::write(path, text)
+    }
+
+    /// Writes the latencies, in milliseconds, as one interval of an `HdrHistogram` log.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_hlog(&self, path: &Path) -> io::Result<()> {
+        let Some(latency_us) = &self.measured.latency_us else { return Ok(()) };
+        let mut file = BufWriter::new(File::create(path)?);
+        let mut serializer = V2DeflateSerializer::new();
+        let mut builder = IntervalLogWriterBuilder::new();
+        builder.add_comment("latencies in microseconds").with_max_value_divisor(1000.0);
+        let failed = |error: &dyn std::fmt::Debug| io::Error::other(format!("{error:?}"));
+        let mut log = builder.begin_log_with(&mut file, &mut serializer).map_err(|error| failed(&error))?;
+        let length = Duration::from_secs_f64(self.measured.seconds);
+        log.write_histogram(latency_us, Duration::ZERO, length, Tag::new(self.scenario)).map_err(|error| failed(&error))
+    }
+
+    /// The table for the terminal.
+    pub fn table(&self) -> String {
+        let mut table = Table::default();
+        let measured = self.measured;
+        for reason in &measured.invalid_reasons {
+            table.row("INVALID", reason);
+        }
+        for missed in &self.bounds_missed {
+            table.row("bound missed", missed);
+        }
+        let counts = &measured.counts;
+        table.row("connections", measured.connections);
+        let refused = measured.refused;
+        table.row("messages", format!("{} ({refused} refused with 503)", measured.messages));
+        table.row("offered", measured.offered);
+        table.row("delivered", counts.delivered);
+        table.row("lost", counts.lost);
+        let (duplicates, reordered) = (counts.duplicates, counts.reordered);
+        table.row("duplicates, reordered", format!("{duplicates}, {reordered}"));
+        let odd = counts.stray + counts.malformed + counts.closed + counts.refused_but_delivered;
+        if odd > 0 {
+            table.row("stray, malformed, closed", format!("{}, {}, {}", counts.stray, counts.malformed, counts.closed));
+        }
+        let latency = measured.latency_ms;
+        table.row(
+            "latency ms",
+            format!(
+                "p50 {:.2}  p90 {:.2}  p99 {:.2}  p99.9 {:.2}  max {:.2}",
+                latency.p50, latency.p90, latency.p99, latency.p999, latency.max
+            ),
+        );
+        if let Some([best, median, worst]) = measured.fairness_ms {
+            table.row("mean per client ms", format!("best {best:.2}  median {median:.2}  worst {worst:.2}"));
+        }
+        self.slow_row(&mut table);
+        self.cost_rows(&mut table);
+        table.0
+    }
+
+    fn slow_row(&self, table: &mut Table) {
+        let Some(slow) = &self.measured.slow else { return };
+        let missing_nothing = slow.missed_each.iter().filter(|missed| **missed == 0).count();
+        let (connections, missed) = (slow.connections, slow.missed);
+        let closed = self.measured.counts.slow_closed;
+        table.row(
+            "slow clients",
+            format!("{connections}: missed {missed}, {missing_nothing} missed nothing, {closed} closed"),
+        );
+    }
+
+    fn cost_rows(&self, table: &mut Table) {
+        let measured = self.measured;
+        if let Some(server) = &measured.server {
+            let (each, spent) = (server.cpu_us_per_delivery, &server.spent);
+            let rss_mib = spent.rss_bytes >> 20;
+            table.row("server CPU", format!("{each:.3} us per delivery, {:.2} s, {rss_mib} MiB", spent.cpu_seconds));
+        }
+        if let Some(stats) = &measured.stats {
+            let dropped: u64 = stats.dropped.values().sum();
+            table.row(
+                "server counted",
+                format!(
+                    "offered {} sent {} dropped {dropped} queued {}; law {}",
+                    stats.offered,
+                    stats.sent,
+                    stats.queued,
+                    if stats.law_holds { "holds" } else { "BROKEN" }
+                ),
+            );
+            table.row(
+                "per delivery",
+                format!(
+                    "{:.4} enters, {:.4} completions, {:.4} allocations",
+                    stats.enters_per_delivery, stats.completions_per_delivery, stats.allocations_per_delivery
+                ),
+            );
+        }
+        if let Some(floor) = self.floor {
+            let us = |cost: Option<f64>| cost.map_or("-".to_owned(), |us| format!("{us:.3}"));
+            let (ring, send) = (us(floor.ring_us), us(floor.send_us));
+            table.row("floor us per delivery", format!("ring {ring}, send(2) {send}"));
+        }
+        if let Some(ratio) = self.floor_ratio {
+            table.row("server / better floor", format!("{ratio:.3}"));
+        }
+        let busiest = measured.generator.spent.threads.iter().map(|thread| thread.cpu_seconds);
+        let busy = busiest.fold(0.0, f64::max) / measured.seconds.max(1e-9) * 100.0;
+        table.row(
+            "generator",
+            format!(
+                "busiest thread {busy:.0} %, late p99 {:.2} ms, max {:.2} ms",
+                measured.generator.lateness_ms.0, measured.generator.lateness_ms.1
+            ),
+        );
+    }
+}
+
+#[derive(Default)]
+struct Table(String);
+
+impl Table {
+    fn row(&mut self, name: &str, value: impl std::fmt::Display) {
+        let _ = writeln!(self.0, "{name:<24}{value}"); // a String takes everything
+    }
+}
+
+/// The command line, with the token blotted out.
+fn command_line() -> Vec<String> {
+    let mut secret = false;
+    let blot = |word: String| {
+        let was_secret = std::mem::replace(&mut secret, word == "--token");
+        if was_secret || word.starts_with("--token=") { "--token=***".to_owned() } else { word }
+    };
+    std::env::args().map(blot).filter(|word| word != "--token").collect()
+}

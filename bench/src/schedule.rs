@@ -1,0 +1,97 @@
+//! When each message is due: fixed before the run, whatever the server does (an open loop).
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+
+/// The messages of one pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// Marks the messages of this pass, so that those of another are not counted.
+    pub run: u32,
+    /// When message 0 is due, on [`clock`].
+    pub start_ns: u64,
+    /// Time between two messages.
+    pub interval_ns: u64,
+    /// How many there are.
+    pub count: u32,
+}
+
+impl Schedule {
+    /// `rate` messages a second for `duration`, the first one `lead` from now.
+    pub fn new(run: u32, rate: f64, duration: Duration, lead: Duration) -> Self {
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "rates are checked to be positive and sane where flags are read"
+        )]
+        let (interval_ns, count) = ((1e9 / rate).round() as u64, (rate * duration.as_secs_f64()).round() as u32);
+        Self { run, start_ns: clock::now_ns() + clock::nanoseconds(lead), interval_ns, count }
+    }
+
+    /// When message `sequence` is due.
+    pub fn due_ns(&self, sequence: u32) -> u64 {
+        self.start_ns + u64::from(sequence) * self.interval_ns
+    }
+
+    /// When the last message is due.
+    pub fn end_ns(&self) -> u64 {
+        self.due_ns(self.count.saturating_sub(1))
+    }
+}
+
+/// Bytes of a [`Mark`]; the least payload of a message.
+pub const MARK_BYTES: usize = 16;
+
+/// What a message says about itself, at the start of its payload: big endian run (4 bytes),
+/// sequence (4), due time in nanoseconds (8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The pass it belongs to.
+    pub run: u32,
+    /// Its place in the pass, from 0.
+    pub sequence: u32,
+    /// When it was due, on [`clock`].
+    pub due_ns: u64,
+}
+
+impl Mark {
+    /// The mark in a payload of at least [`MARK_BYTES`].
+    #[inline]
+    pub fn read(payload: &[u8; MARK_BYTES]) -> Self {
+        let word = u128::from_be_bytes(*payload);
+        #[allow(clippy::cast_possible_truncation, reason = "takes the word apart")]
+        Self { run: (word >> 96) as u32, sequence: (word >> 64) as u32, due_ns: word as u64 }
+    }
+
+    /// A payload of `bytes` (at least [`MARK_BYTES`]) that begins with this mark.
+    pub fn payload(&self, bytes: usize) -> Vec<u8> {
+        let word = u128::from(self.run) << 96 | u128::from(self.sequence) << 64 | u128::from(self.due_ns);
+        let mut payload = word.to_be_bytes().to_vec();
+        payload.resize(bytes.max(MARK_BYTES), b'.');
+        payload
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_reads_back_from_its_payload() {
+        let mark = Mark { run: 0xdead_beef, sequence: 77, due_ns: u64::MAX - 5 };
+        let payload = mark.payload(40);
+        assert_eq!(payload.len(), 40);
+        assert_eq!(Mark::read(payload.first_chunk().unwrap()), mark);
+    }
+
+    #[test]
+    fn a_schedule_spreads_its_messages_evenly() {
+        let schedule = Schedule::new(1, 40.0, Duration::from_secs(2), Duration::ZERO);
+        assert_eq!(schedule.count, 80);
+        assert_eq!(schedule.due_ns(40) - schedule.start_ns, 1_000_000_000);
+        assert_eq!(schedule.end_ns(), schedule.due_ns(79));
+    }
+}
