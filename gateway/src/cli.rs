@@ -7,17 +7,17 @@ use clap::Parser;
 /// Holds client connections and pushes messages to them.
 #[derive(Debug, Parser)]
 #[command(name = "halley", version)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Configuration file (docs/configuration.md).
     #[arg(long, value_name = "FILE", conflicts_with = "dev", required_unless_present = "dev")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Try it: TCP 127.0.0.1:3101, WebSocket 127.0.0.1:3102, API and page 127.0.0.1:3111, anybody may log in.
     #[arg(long)]
-    pub dev: bool,
+    pub(crate) dev: bool,
     /// Check the configuration and end.
     #[arg(long)]
-    pub check_config: bool,
+    pub(crate) check_config: bool,
     /// Print the configuration with every default filled in, and end.
     #[arg(long)]
-    pub print_config: bool,
+    pub(crate) print_config: bool,
 }

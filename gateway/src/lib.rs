@@ -1,1 +1,15 @@
-//! gateway
+//! Halley, the connection gateway: holds clients on shards and pushes messages to them.
+
+pub mod alloc;
+pub mod config;
+pub mod control;
+pub mod directory;
+pub mod dispatch;
+pub mod ids;
+pub mod limits;
+pub mod link;
+pub mod order;
+pub mod payload;
+pub mod reason;
+pub mod shard;
+pub mod stats;

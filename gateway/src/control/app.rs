@@ -29,7 +29,7 @@ pub struct App {
     /// What control counts.
     pub tallies: Arc<Tallies>,
     /// A drain has begun: `/readyz` says no.
-    pub draining: Arc<AtomicBool>,
+    pub draining: AtomicBool,
     /// The way to control.
     pub commands: mpsc::UnboundedSender<Command>,
 }
@@ -55,10 +55,16 @@ pub enum Command {
 }
 
 /// Counters that control writes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tallies {
     /// Logins by result: `admitted`, or why not.
     logins: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Default for Tallies {
+    fn default() -> Self {
+        Self { logins: Mutex::new(BTreeMap::from([("admitted", 0)])) }
+    }
 }
 
 impl Tallies {

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use halley_protocol::packet::PACKET_BYTES_MAX;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::app::App;
 use crate::config::{Auth, Config, Transport};
@@ -23,7 +23,7 @@ pub(super) fn announce(app: &App) {
 }
 
 /// The line with `"event":"ready"`.
-fn ready_line(app: &App) -> serde_json::Value {
+fn ready_line(app: &App) -> Value {
     let listeners = app.bound.listeners.iter().map(|(transport, address)| {
         let transport = if *transport == Transport::Tcp { "tcp" } else { "ws" };
         json!({ "transport": transport, "address": address.to_string() })

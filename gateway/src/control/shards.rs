@@ -12,21 +12,7 @@ use crate::config::{Config, SlowPolicy, Transport};
 use crate::ids::ShardIndex;
 use crate::limits;
 use crate::link::{ControlBell, ShardLink};
-use crate::shard::{self, ListenerSettings, ShardSettings};
-
-/// What the body of a shard's thread is given.
-pub struct ShardStart {
-    /// What the shard is to do.
-    pub settings: ShardSettings,
-    /// What its ring is made for.
-    pub ring: RingSettings,
-    /// Its queues and counters.
-    pub link: Arc<ShardLink>,
-    /// How it wakes control.
-    pub bell: Arc<ControlBell>,
-    /// Told once: the shard serves, or one sentence why not.
-    pub ready: Box<dyn FnOnce(Result<(), String>) + Send>,
-}
+use crate::shard::{self, ListenerSettings, ShardSettings, ShardStart};
 
 /// The body of a shard's thread; it returns after [`crate::order::Report::Drained`].
 pub type RunShard = fn(ShardStart);

@@ -24,7 +24,7 @@ use crate::config::{Config, KeyPolicy, Login};
 use crate::directory::{DirectoryWriter, HashSecret};
 use crate::dispatch::Dispatch;
 use crate::limits;
-use crate::link::{ControlBell, ShardLink};
+use crate::link::ShardLink;
 
 /// Entries of control's ring.
 const RING_ENTRIES: u32 = 256;
@@ -60,16 +60,6 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |cause| StartError::System { what, cause }
 }
 
-/// Everything that is there before the runtime.
-struct Parts {
-    app: Arc<App>,
-    machine: Machine,
-    bell: Arc<ControlBell>,
-    commands: UnboundedReceiver<Command>,
-    signals: Signals,
-    api: std::net::TcpListener,
-}
-
 /// Runs the gateway until it has drained. `run_shard` is the body of a shard's thread.
 pub fn run(config: Config, run_shard: RunShard) -> Result<(), StartError> {
     let signals = Signals::register().map_err(system("taking signals over"))?;
@@ -83,39 +73,41 @@ pub fn run(config: Config, run_shard: RunShard) -> Result<(), StartError> {
         .build()
         .map_err(system("making control's io_uring (see kernel.io_uring_disabled, seccomp, container profile)"))?;
     shards::start(&config, sockets.listeners, &links, &bell, run_shard)?;
-    let parts = assemble(config, bound, links, bell, signals, sockets.api);
-    runtime.block_on(serve(parts))
+    let (app, machine, commands) = assemble(config, bound, links);
+    runtime.block_on(async {
+        machine::spawn(&machine, bell, commands).map_err(system("waiting on an eventfd"))?;
+        serve(&app, &machine, signals, sockets.api).await
+    })
 }
 
-fn assemble(
+/// What handlers share, control's own state, and the way from the one to the other.
+pub fn assemble(
     config: Config,
     bound: Bound,
     links: Arc<[Arc<ShardLink>]>,
-    bell: Arc<ControlBell>,
-    signals: Signals,
-    api: std::net::TcpListener,
-) -> Parts {
+) -> (Arc<App>, Rc<RefCell<Machine>>, UnboundedReceiver<Command>) {
     let secret = HashSecret::random();
     let writer = DirectoryWriter::new(links.len(), limits::SHARD_ROOMS_MAX, &secret);
     let control = Control::new(writer, policy(&config), || uuid::Uuid::new_v4().into_bytes());
     let directory = Arc::clone(control.directory());
     let tallies = Arc::<Tallies>::default();
     let (commands, commanded) = unbounded();
-    let app = Arc::new(App {
+    let machine = Machine::new(control, Arc::clone(&links), Arc::clone(&tallies));
+    let app = App {
         dispatch: Dispatch::new(Arc::clone(&directory), Arc::clone(&links)),
-        draining: Arc::new(AtomicBool::new(false)),
-        tallies: Arc::clone(&tallies),
-        links: Arc::clone(&links),
+        draining: AtomicBool::new(false),
+        tallies,
+        links,
         config,
         bound,
         directory,
         commands,
-    });
-    Parts { app, machine: Machine::new(control, links, tallies), bell, commands: commanded, signals, api }
+    };
+    (Arc::new(app), Rc::new(RefCell::new(machine)), commanded)
 }
 
 /// What logins are judged by.
-pub fn policy(config: &Config) -> Policy {
+fn policy(config: &Config) -> Policy {
     let settings = &config.settings;
     let rule = |login| if login == Login::Open { LoginRule::Open } else { LoginRule::Refuse };
     Policy {
@@ -129,19 +121,21 @@ pub fn policy(config: &Config) -> Policy {
     }
 }
 
-async fn serve(parts: Parts) -> Result<(), StartError> {
-    let Parts { app, machine, bell, commands, signals, api } = parts;
+async fn serve(
+    app: &Arc<App>,
+    machine: &RefCell<Machine>,
+    signals: Signals,
+    api: std::net::TcpListener,
+) -> Result<(), StartError> {
     let settings = &app.config.settings;
-    let machine = Rc::new(RefCell::new(machine));
     let limits = HttpLimits {
         connections_max: settings.api.connections_max,
         head_max: Duration::from_millis(settings.api.request_ms_max.into()),
     };
-    machine::spawn(&machine, bell, commands).map_err(system("waiting on an eventfd"))?;
-    http::spawn(api, api::router(Arc::clone(&app)), limits).map_err(system("accepting API connections"))?;
+    http::spawn(api, api::router(Arc::clone(app)), limits).map_err(system("accepting API connections"))?;
     let (stop, mut stopped) = unbounded();
     signals.spawn(move |signal| drop(stop.unbounded_send(signal))).map_err(system("reading signals"))?;
-    ready::announce(&app);
+    ready::announce(app);
     loop {
         match stopped.recv().await {
             Ok(Signal::Reload) => tracing::warn!(event = "reload", "not supported in this version: restart instead"),
@@ -156,7 +150,7 @@ async fn serve(parts: Parts) -> Result<(), StartError> {
             }
         }
     });
-    drain(&app, &machine).await;
+    drain(app, machine).await;
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 //! goim's HTTP API as goim v2 answers it (`internal/logic/http`): envelope, codes, parameters.
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::params::Params;
@@ -17,23 +18,27 @@ pub(super) const REQUEST_ERROR: i32 = -400;
 /// The gateway could not.
 pub(super) const SERVER_ERROR: i32 = -500;
 
+/// What an envelope is sent as.
+const JSON_UTF8: &str = "application/json; charset=utf-8";
+
 /// goim's answer; `data` is left out where there is none.
-pub(super) fn envelope(code: i32, message: &str, data: Option<Value>) -> Json<Value> {
+pub(super) fn envelope(code: i32, message: &str, data: Option<Value>) -> Response {
     let mut answer = json!({ "code": code, "message": message });
     if let Some(data) = data {
         answer["data"] = data;
     }
-    Json(answer)
+    ([(header::CONTENT_TYPE, JSON_UTF8)], answer.to_string()).into_response()
 }
 
-type Answer = Result<Json<Value>, Fault>;
-
-fn done() -> Json<Value> {
-    envelope(OK, "", None)
-}
-
-pub(super) fn answer(data: Value) -> Json<Value> {
+/// A call that was understood and done.
+pub(super) fn answer(data: Value) -> Response {
     envelope(OK, "", Some(data))
+}
+
+type Answer = Result<Response, Fault>;
+
+fn done() -> Response {
+    envelope(OK, "", None)
 }
 
 /// `POST /goim/push/keys?operation&keys…`
@@ -90,7 +95,7 @@ pub(super) async fn online_room(State(app): State<Shared>, params: Params) -> An
 }
 
 /// `GET /goim/online/total`
-pub(super) async fn online_total(State(app): State<Shared>) -> Json<Value> {
+pub(super) async fn online_total(State(app): State<Shared>) -> Response {
     answer(json!({ "conn_count": app.directory.connections(), "ip_count": app.directory.addresses() }))
 }
 

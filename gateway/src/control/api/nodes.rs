@@ -1,12 +1,11 @@
 //! goim's view of the nodes: this process is the one there is.
 
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use serde_json::{Map, Value, json};
-
-use std::sync::atomic::Ordering;
 
 use super::Shared;
 use super::goim::answer;
@@ -15,7 +14,7 @@ use crate::config::{Nodes, Transport};
 use crate::control::app::App;
 
 /// `GET /goim/nodes/weighted?platform`: where clients should connect. Zero and empty fields are left out, as by goim.
-pub(super) async fn weighted(State(app): State<Shared>, params: Params) -> Json<Value> {
+pub(super) async fn weighted(State(app): State<Shared>, params: Params) -> Response {
     let nodes = &app.config.settings.nodes;
     let domain = if nodes.domain.is_empty() { host_name() } else { nodes.domain.clone() };
     let own = match params.text("platform") {
@@ -54,7 +53,7 @@ fn without_zeroes(fields: &[(&str, Value)]) -> Value {
 }
 
 /// `GET /goim/nodes/instances`: this process as discovery would show it.
-pub(super) async fn instances(State(app): State<Shared>) -> Json<Value> {
+pub(super) async fn instances(State(app): State<Shared>) -> Response {
     answer(json!([instance(&app)]))
 }
 

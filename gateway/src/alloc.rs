@@ -1,0 +1,71 @@
+//! The allocator: mimalloc, counting the allocations of each thread.
+//!
+//! A shard must not allocate on the way of a message; the counter shows it, in tests and in `/v1/stats`.
+
+#![allow(unsafe_code, reason = "a global allocator cannot be written without it")]
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::cell::Cell;
+
+use mimalloc::MiMalloc;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Allocations that this thread has made.
+pub fn allocations() -> u64 {
+    ALLOCATIONS.with(Cell::get)
+}
+
+fn count() {
+    // A thread that is ending has no counter any more, and needs none.
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+}
+
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: every call is handed to mimalloc unchanged; counting touches a thread-local without a
+// destructor and does not allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps `GlobalAlloc`'s contract, which is mimalloc's too.
+        unsafe { MiMalloc.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: as in `alloc`.
+        unsafe { MiMalloc.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        count();
+        // SAFETY: as in `alloc`; the block came from mimalloc.
+        unsafe { MiMalloc.realloc(block, layout, bytes) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the block came from mimalloc with this layout.
+        unsafe { MiMalloc.dealloc(block, layout) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_allocation_is_counted_on_its_own_thread() {
+        let before = allocations();
+        let block = std::hint::black_box(Box::new(1u64));
+        assert_eq!(allocations(), before + 1);
+        std::thread::spawn(move || drop(std::hint::black_box(block))).join().expect("no panic");
+        let other = std::thread::spawn(allocations).join().expect("no panic");
+        assert!(other < 100, "{other}");
+    }
+}

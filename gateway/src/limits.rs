@@ -1,0 +1,52 @@
+//! Every fixed maximum of a shard and how they relate. What a configuration can change has its default here too.
+
+/// Places in a shard's order queue.
+pub const ORDERS_MAX: usize = 4096;
+
+/// Places of the order queue that pushes cannot take, so that they cannot starve logins.
+pub const ORDERS_CONTROL_SHARE: usize = 1024;
+
+/// Places in a shard's report queue.
+pub const REPORTS_MAX: usize = 2048;
+
+/// Questions to control that one shard has open at a time; each owns a buffer of one packet.
+pub const ASKS_MAX: usize = 256;
+
+/// Shards of a process: the set of shards that hold a room is one word.
+pub const SHARDS_MAX: usize = 64;
+
+/// Connections of one shard: the slot has 24 bits in a connection's word.
+pub const SHARD_CONNECTIONS_MAX: usize = 1 << 20;
+
+/// Rooms that have members in one shard.
+pub const SHARD_ROOMS_MAX: usize = 1 << 18;
+
+/// Rooms of one connection.
+pub const ROOMS_PER_CONNECTION_MAX: usize = 64;
+
+/// Accepted operations of one connection.
+pub const ACCEPTS_MAX: usize = 64;
+
+/// Different sets of accepted operations in one shard.
+pub const ACCEPT_SETS_MAX: usize = 1024;
+
+/// Bytes of a room's name.
+pub const ROOM_NAME_BYTES_MAX: usize = 256;
+
+/// Bytes of a key.
+pub const KEY_BYTES_MAX: usize = 256;
+
+/// Bytes of a push's body.
+pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+
+/// Keys or members of one push.
+pub const PUSH_TARGETS_MAX: usize = 10_000;
+
+/// One-shot accepts that a shard keeps on each listener.
+pub const ACCEPTS_ARMED_MAX: usize = 16;
+
+const _: () =
+    assert!(ASKS_MAX * 2 < ORDERS_CONTROL_SHARE, "a grant and an answer for every open question fit control's share");
+const _: () = assert!(ASKS_MAX < REPORTS_MAX, "open questions alone never fill the report queue");
+const _: () = assert!(SHARD_CONNECTIONS_MAX <= 1 << 24, "a slot fits its 24 bits");
+const _: () = assert!(ACCEPT_SETS_MAX <= 1 << 16, "a set's number fits 16 bits");

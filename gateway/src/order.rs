@@ -1,0 +1,206 @@
+//! What threads tell each other: `Order` (to a shard) and `Report` (from a shard), nothing else.
+
+use std::net::SocketAddr;
+
+use crate::ids::{ConnWord, RoomRef};
+use crate::payload::Payload;
+use crate::reason::CloseReason;
+
+/// An instruction to one shard. Orders of one queue are carried out in the order they were put.
+#[derive(Debug)]
+pub enum Order {
+    /// What a login is allowed, sent before the directory names the connection: from here on pushes
+    /// to it queue up behind the reply. An [`Order::Answer`] with [`Verdict::Admit`] follows.
+    Grant {
+        /// The connection that asked.
+        conn: ConnWord,
+        /// What it may do.
+        grant: Box<Grant>,
+    },
+    /// The answer to a [`Report::Ask`]; brings the ask buffer back, also when the connection is gone.
+    Answer {
+        /// The connection that asked.
+        conn: ConnWord,
+        /// The buffer of the question.
+        ask: Box<Ask>,
+        /// The decision.
+        verdict: Verdict,
+    },
+    /// A push to everybody of this shard in a room.
+    Room {
+        /// The room as this shard numbers it.
+        room: RoomRef,
+        /// The message.
+        payload: Payload,
+    },
+    /// A push to these connections, as far as they accept the operation.
+    Direct {
+        /// All on this shard.
+        conns: Box<[ConnWord]>,
+        /// The message.
+        payload: Payload,
+    },
+    /// A push to every logged-in connection of this shard that accepts the operation.
+    All {
+        /// The message.
+        payload: Payload,
+    },
+    /// End a connection.
+    Close {
+        /// Which.
+        conn: ConnWord,
+        /// Why; told to the peer where the protocol can.
+        reason: CloseReason,
+    },
+    /// Report what is known of a connection ([`Report::Inspected`]).
+    Inspect {
+        /// Which.
+        conn: ConnWord,
+        /// Given back in the report.
+        token: u64,
+    },
+    /// Stop accepting, empty the outboxes, close everything as [`CloseReason::Drain`], report
+    /// [`Report::Drained`] and end, at the latest after `deadline_ms`.
+    Drain {
+        /// Milliseconds from now.
+        deadline_ms: u32,
+    },
+}
+
+impl Order {
+    /// Whether the order counts against the credits of dispatch (control's own orders do not).
+    pub fn is_push(&self) -> bool {
+        matches!(self, Self::Room { .. } | Self::Direct { .. } | Self::All { .. })
+    }
+}
+
+/// What a login is allowed.
+#[derive(Debug)]
+pub struct Grant {
+    /// Control's own word for the connection, given back in [`Report::Gone`] and in later asks.
+    pub ticket: u64,
+    /// The login room, already marked in the directory.
+    pub room: Option<RoomRef>,
+    /// Accepted operations, any order, repeats allowed.
+    pub accepts: Vec<i32>,
+    /// The login carried Halley's mark: negative operations are understood.
+    pub marked: bool,
+}
+
+/// Control's decision on an [`Ask`].
+#[derive(Clone, Copy, Debug)]
+pub enum Verdict {
+    /// The login stands: reply with op 8.
+    Admit,
+    /// End the connection for this reason.
+    Refuse(CloseReason),
+    /// Op 12: the login room is now this one, or none. Echoed.
+    Move(Option<RoomRef>),
+    /// Join a further room, and reply with the status and this member count (the room's size as the
+    /// directory knows it, the joining one included).
+    Join {
+        /// The room, already marked in the directory.
+        room: RoomRef,
+        /// Members, for the reply.
+        members: u32,
+    },
+    /// Halley's join refused without closing: reply with this status.
+    JoinRefused {
+        /// As in `docs/protocol.md`.
+        status: i32,
+    },
+    /// Leave the room. `None`: no such room here, reply "not a member".
+    Leave(Option<RoomRef>),
+}
+
+/// A packet that control decides on: a login, a change of room, a join, a leave. The buffers belong
+/// to a pool of the shard, go to control in a [`Report::Ask`] and come back in an [`Order::Answer`].
+#[derive(Debug)]
+pub struct Ask {
+    /// Index of the listener in the configuration.
+    pub listener: u8,
+    /// Control's word for the connection; 0 before its login.
+    pub ticket: u64,
+    /// The peer's address.
+    pub peer: SocketAddr,
+    /// The packet's version, echoed.
+    pub version: i16,
+    /// The packet's operation: 7, 12, or one of Halley's.
+    pub operation: i32,
+    /// The packet's sequence, echoed.
+    pub sequence: i32,
+    /// Bytes used of `body`.
+    pub body_bytes: u16,
+    /// The packet's body.
+    pub body: [u8; halley_protocol::packet::BODY_BYTES_MAX],
+}
+
+impl Ask {
+    /// The packet's body.
+    pub fn body(&self) -> &[u8] {
+        &self.body[..usize::from(self.body_bytes)]
+    }
+}
+
+/// News from one shard.
+#[derive(Debug)]
+pub enum Report {
+    /// A packet to decide on. Exactly one [`Order::Answer`] must follow, also if the login is refused.
+    Ask {
+        /// Who asks. One question of a connection is open at a time.
+        conn: ConnWord,
+        /// The question.
+        ask: Box<Ask>,
+    },
+    /// A connection that had logged in (or had asked to) is gone. Comes once, after its last answer.
+    Gone {
+        /// Which.
+        conn: ConnWord,
+        /// Control's word from its grant; 0 if it got none.
+        ticket: u64,
+        /// Why.
+        reason: CloseReason,
+        /// Its address.
+        peer: SocketAddr,
+    },
+    /// A room changed since the last such report.
+    Room {
+        /// The room as this shard numbers it.
+        room: RoomRef,
+        /// Members now.
+        size: u32,
+        /// Joins and moves into it carried out under this generation (also those that came too late for their connection).
+        joins: u32,
+    },
+    /// The answer to [`Order::Inspect`].
+    Inspected {
+        /// From the order.
+        token: u64,
+        /// `None`: the connection is gone.
+        found: Option<Box<Inspection>>,
+    },
+    /// The shard has no connections left and its thread ends.
+    Drained,
+}
+
+/// One connection as its shard sees it.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// The peer's address.
+    pub peer: SocketAddr,
+    /// Index of the listener in the configuration.
+    pub listener: u8,
+    /// Milliseconds since it was accepted.
+    pub age_ms: u64,
+    /// Rooms it is in, the login room first if it has one.
+    pub rooms: Vec<RoomRef>,
+    /// Bytes waiting in its outbox.
+    pub queued_bytes: u32,
+    /// Messages waiting in its outbox.
+    pub queued_messages: u32,
+    /// The operations it accepts.
+    pub accepts: Vec<i32>,
+}
+
+const _: () = assert!(size_of::<Order>() <= 64, "an order is one cache line");
+const _: () = assert!(size_of::<Report>() <= 64, "a report is one cache line");

@@ -1,0 +1,32 @@
+//! A push, encoded once: the bytes that every connection of a transport gets.
+
+use bytes::Bytes;
+use halley_protocol::push;
+
+/// One message as it goes out. Layout and source: [`halley_protocol::push`].
+#[derive(Clone, Debug)]
+pub struct Payload {
+    /// `[headroom][op 9 header][one inner packet]`.
+    bytes: Bytes,
+    /// The operation the client sees.
+    pub operation: i32,
+    websocket_start: u8,
+}
+
+impl Payload {
+    /// Encodes `body` as a push of `operation`.
+    pub fn encode(operation: i32, body: &[u8]) -> Self {
+        let (bytes, websocket_start) = push::encode(operation, body);
+        Self { bytes: Bytes::from(bytes), operation, websocket_start }
+    }
+
+    /// What a WebSocket client gets: one frame.
+    pub fn websocket(&self) -> &[u8] {
+        &self.bytes[usize::from(self.websocket_start)..]
+    }
+
+    /// What a TCP client gets, and what a joined run copies: the inner packet.
+    pub fn inner(&self) -> &[u8] {
+        &self.bytes[push::INNER_START..]
+    }
+}

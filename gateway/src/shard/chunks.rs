@@ -1,0 +1,180 @@
+//! Receive buffers: scratch for a batch of receives, and what is kept of unfinished packets.
+//!
+//! A chunk that still holds bytes after its connection was served stays with the connection; nothing is
+//! copied from scratch to keep. At most `kept_max` stay; the oldest of them can be found.
+
+use halley_protocol::websocket::frame::{Cursor, FrameLimits, Frames};
+use halley_ring::{RECV_BATCH_MAX, Slot};
+
+/// Bytes of a chunk: the longest unfinished thing a client can send.
+pub(super) const CHUNK_BYTES: usize = 8448;
+
+/// What a WebSocket message may take, as goim reads it.
+pub(super) const FRAME_LIMITS: FrameLimits = FrameLimits { message_bytes_max: 8192, fragments_max: 1024 };
+
+const _: () = assert!(FRAME_LIMITS.buffer_bytes() < CHUNK_BYTES, "there is always room for another byte");
+const _: () = assert!(halley_protocol::websocket::handshake::HEAD_BYTES_MAX < CHUNK_BYTES);
+const _: () = assert!(halley_protocol::packet::PACKET_BYTES_MAX < CHUNK_BYTES);
+
+/// A chunk's place. As a field of a connection one more, 0 being none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ChunkIndex(pub(super) u32);
+
+#[derive(Clone, Copy, Default)]
+struct Keep {
+    owner: u32,
+    /// Neighbours in the list of kept chunks, oldest first, or in the free list; one more than their places.
+    next: u32,
+    prev: u32,
+    kept: bool,
+}
+
+/// Decoding state of a chunk.
+#[derive(Clone, Copy, Default)]
+pub(super) struct State {
+    pub(super) frames: Frames,
+    pub(super) cursor: Cursor,
+    /// Whole packets may be left: decode before receiving more.
+    pub(super) backlog: bool,
+}
+
+impl State {
+    /// Whether a packet, frame or message is unfinished.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.cursor.read < self.cursor.filled || self.frames != Frames::default()
+    }
+}
+
+/// All chunks of a shard.
+pub(super) struct Chunks {
+    bytes: Box<[u8]>,
+    states: Vec<State>,
+    keeps: Vec<Keep>,
+    free: u32,
+    oldest: u32,
+    newest: u32,
+    kept: u32,
+    kept_max: u32,
+}
+
+impl Chunks {
+    pub(super) fn new(kept_max: u32) -> Self {
+        let count = kept_max + u32::try_from(RECV_BATCH_MAX).unwrap_or(u32::MAX);
+        let keeps = (0..count).map(|at| Keep { next: if at + 1 < count { at + 2 } else { 0 }, ..Keep::default() });
+        Self {
+            bytes: bytemuck::zeroed_slice_box(count as usize * CHUNK_BYTES),
+            states: vec![State::default(); count as usize],
+            keeps: keeps.collect(),
+            free: 1,
+            oldest: 0,
+            newest: 0,
+            kept: 0,
+            kept_max,
+        }
+    }
+
+    /// A chunk as scratch. There is one for every receive of a batch, however many are kept.
+    pub(super) fn take(&mut self) -> ChunkIndex {
+        let at = self.free.checked_sub(1).expect("scratch for every receive of a batch");
+        self.free = self.keeps[at as usize].next;
+        self.keeps[at as usize] = Keep::default();
+        self.states[at as usize] = State::default();
+        ChunkIndex(at)
+    }
+
+    /// Gives a chunk back.
+    pub(super) fn give(&mut self, chunk: ChunkIndex) {
+        self.unkeep(chunk);
+        self.keeps[chunk.0 as usize].next = self.free;
+        self.free = chunk.0 + 1;
+    }
+
+    /// Keeps a chunk for its connection, as the newest unless it was kept before. Returns the owner of
+    /// the oldest chunk if one too many is kept now: it must go.
+    pub(super) fn keep(&mut self, chunk: ChunkIndex, owner: Slot) -> Option<Slot> {
+        let at = chunk.0 as usize;
+        if self.keeps[at].kept {
+            return None;
+        }
+        self.keeps[at] = Keep { owner: owner.0, next: 0, prev: self.newest, kept: true };
+        if self.newest == 0 {
+            self.oldest = chunk.0 + 1;
+        } else {
+            self.keeps[self.newest as usize - 1].next = chunk.0 + 1;
+        }
+        self.newest = chunk.0 + 1;
+        self.kept += 1;
+        (self.kept > self.kept_max).then(|| Slot(self.keeps[self.oldest as usize - 1].owner))
+    }
+
+    fn unkeep(&mut self, chunk: ChunkIndex) {
+        let Keep { next, prev, kept, .. } = self.keeps[chunk.0 as usize];
+        if !kept {
+            return;
+        }
+        match prev {
+            0 => self.oldest = next,
+            prev => self.keeps[prev as usize - 1].next = next,
+        }
+        match next {
+            0 => self.newest = prev,
+            next => self.keeps[next as usize - 1].prev = prev,
+        }
+        self.keeps[chunk.0 as usize] = Keep::default();
+        self.kept -= 1;
+    }
+
+    /// The bytes of all chunks, for a batch of receives; a chunk begins at `start`.
+    pub(super) fn all(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    /// Where a chunk begins in `all`.
+    pub(super) fn start(chunk: ChunkIndex) -> usize {
+        chunk.0 as usize * CHUNK_BYTES
+    }
+
+    /// A chunk's bytes and its decoding state.
+    pub(super) fn parts(&mut self, chunk: ChunkIndex) -> (&mut [u8], &mut State) {
+        let start = Self::start(chunk);
+        (&mut self.bytes[start..start + CHUNK_BYTES], &mut self.states[chunk.0 as usize])
+    }
+
+    /// Chunks that connections keep.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> u32 {
+        self.kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_kept_chunk_goes_when_one_too_many_is_kept() {
+        let mut chunks = Chunks::new(2);
+        let [first, second, third] = [1, 2, 3].map(|_| chunks.take());
+        assert_eq!(chunks.keep(first, Slot(1)), None);
+        assert_eq!(chunks.keep(second, Slot(2)), None);
+        assert_eq!(chunks.keep(first, Slot(1)), None, "keeping again does not make it newer");
+        assert_eq!(chunks.keep(third, Slot(3)), Some(Slot(1)));
+        chunks.give(first);
+        assert_eq!(chunks.kept(), 2);
+        let fourth = chunks.take();
+        assert_eq!(chunks.keep(fourth, Slot(4)), Some(Slot(2)));
+    }
+
+    #[test]
+    fn scratch_is_there_when_all_that_may_be_is_kept() {
+        let mut chunks = Chunks::new(3);
+        for owner in 0..3 {
+            let chunk = chunks.take();
+            chunks.keep(chunk, Slot(owner));
+        }
+        let scratch: Vec<_> = (0..RECV_BATCH_MAX).map(|_| chunks.take()).collect();
+        for chunk in scratch {
+            chunks.give(chunk);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The end of a connection: one reason, said once, told to the client where the protocol can.
+//!
+//! `end` decides it: the connection leaves its rooms, gets its last bytes and lingers until it has ended
+//! its own side, so that nothing unread turns the close into a reset. `shut` closes the socket; the slot
+//! is free when nothing of it is in flight any more (`join`, in `reports`).
+
+use halley_protocol::halley::Kick;
+use halley_protocol::operation;
+use halley_protocol::packet::Packet;
+use halley_protocol::reply;
+use halley_protocol::websocket::encode::{CONTROL_BYTES_MAX, close_frame};
+use halley_ring::{ArmedPolls, Ring, Slot};
+
+use crate::reason::{CloseReason, DropReason};
+
+use super::Shard;
+use super::chunks::ChunkIndex;
+use super::conn::{Phase, flag};
+use super::settings::Transport;
+use super::timers;
+
+/// Told to a client that never finished its HTTP request.
+const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+/// Told to a client that comes while the gateway drains.
+const UNAVAILABLE: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
+
+impl<R: Ring> Shard<R> {
+    /// Ends a connection. The first reason counts; later ones are ignored.
+    pub(super) fn end(&mut self, slot: Slot, reason: CloseReason) {
+        let phase = self.table[slot].phase;
+        if !matches!(phase, Phase::Handshake | Phase::Login | Phase::Open) {
+            return;
+        }
+        self.stats().closes[reason.at()].add(1);
+        self.keep_online(slot);
+        self.rooms.leave_all(&mut self.table, slot);
+        let held = self.table[slot].has(flag::HELD);
+        let conn = &mut self.table[slot];
+        conn.reason = reason as u8;
+        conn.phase = Phase::Lingering;
+        conn.clear(flag::HELD | flag::PAUSED);
+        if reason == CloseReason::PeerReset {
+            self.shut(slot);
+            return;
+        }
+        if held || is_slow(reason) {
+            self.drop_unbegun(slot, DropReason::Closed, u32::MAX);
+        }
+        if self.drop_chunk(slot) {
+            self.table[slot].set(flag::DEAF);
+        }
+        self.say_farewell(slot, phase, reason);
+        self.linger(slot, reason);
+    }
+
+    /// Sets the last deadline, and reads on to find the peer's end.
+    fn linger(&mut self, slot: Slot, reason: CloseReason) {
+        let linger = self.tick + timers::ticks(self.listener(slot).linger_ms_max);
+        let deadline = match self.draining {
+            Some(drain) if reason == CloseReason::Drain && self.table[slot].outbox != 0 => drain.deadline,
+            _ => linger,
+        };
+        self.table[slot].deadline = deadline;
+        self.wheel.set(&mut self.table, slot, deadline);
+        // When its turn among the replies comes, everything said so far has been handed over.
+        self.table[slot].set(flag::UNSAID);
+        self.queues.push_reply(slot, self.table[slot].generation, None);
+        self.mark_ready(slot);
+    }
+
+    /// Queues the last bytes, if the client can be told.
+    fn say_farewell(&mut self, slot: Slot, phase: Phase, reason: CloseReason) {
+        self.reply.clear();
+        if phase == Phase::Handshake {
+            match reason {
+                CloseReason::LoginLate => self.reply.extend_from_slice(REQUEST_TIMEOUT),
+                CloseReason::Drain => self.reply.extend_from_slice(UNAVAILABLE),
+                // The answer to a refused handshake has been queued already.
+                CloseReason::HandshakeRefused => self.table[slot].set(flag::TOLD),
+                _ => {}
+            }
+        } else if let Some(code) = reason.code() {
+            self.write_farewell(slot, code, reason.name());
+        }
+        if !self.reply.is_empty() {
+            self.table[slot].set(flag::TOLD);
+            self.queue_reply(slot);
+        }
+    }
+
+    /// The kick of a client with Halley's mark, and a WebSocket's close frame.
+    fn write_farewell(&mut self, slot: Slot, code: u16, text: &str) {
+        if self.table[slot].has(flag::MARKED) {
+            let mut body = [0; 64];
+            let bytes = Kick { code: i32::from(code), text }.write(&mut body);
+            let kick = Packet { version: 1, operation: operation::KICK, sequence: 0, body: &body[..bytes] };
+            self.write_packet(slot, &kick);
+        }
+        if self.transport(slot) == Transport::WebSocket {
+            let mut frame = [0; CONTROL_BYTES_MAX];
+            let bytes = close_frame(Some(code), text, &mut frame);
+            self.reply.extend_from_slice(&frame[..bytes]);
+        }
+    }
+
+    /// The client has closed its WebSocket: its close frame is answered, and then the socket closed.
+    pub(super) fn answer_close(&mut self, slot: Slot, code: Option<u16>) {
+        if self.table[slot].phase == Phase::Lingering {
+            self.table[slot].set(flag::ENDED);
+            self.settle(slot);
+            return;
+        }
+        let mut frame = [0; CONTROL_BYTES_MAX];
+        let bytes = close_frame(code, "", &mut frame);
+        self.reply.extend_from_slice(&frame[..bytes]);
+        self.queue_reply(slot);
+        self.table[slot].set(flag::ENDED);
+        self.end(slot, CloseReason::PeerClosed);
+    }
+
+    /// A lingering connection whose last bytes have left: closed when its peer has ended or was told nothing.
+    pub(super) fn settle(&mut self, slot: Slot) {
+        let conn = &self.table[slot];
+        if conn.phase != Phase::Lingering || conn.outbox != 0 || conn.has(flag::UNSAID) {
+            return;
+        }
+        if !conn.has(flag::TOLD) || conn.has(flag::ENDED) {
+            self.shut(slot);
+        }
+    }
+
+    /// Closes the socket. What still waits is dropped and counted.
+    pub(super) fn shut(&mut self, slot: Slot) {
+        let phase = self.table[slot].phase;
+        if matches!(phase, Phase::Free | Phase::Accepting | Phase::Closing) {
+            return;
+        }
+        self.empty_outbox(slot);
+        self.drop_chunk(slot);
+        self.wheel.clear(&mut self.table, slot);
+        let conn = &mut self.table[slot];
+        self.accept_sets.give(std::mem::take(&mut conn.accepts));
+        let armed = ArmedPolls { readable: conn.has(flag::POLL_READ), writable: conn.has(flag::POLL_WRITE) };
+        conn.set(flag::CLOSE);
+        conn.phase = Phase::Closing;
+        self.ring.close(slot, conn.generation, armed);
+    }
+
+    /// Gives the connection's chunk back; whether it had one.
+    pub(super) fn drop_chunk(&mut self, slot: Slot) -> bool {
+        let Some(chunk) = std::mem::take(&mut self.table[slot].chunk).checked_sub(1) else { return false };
+        self.chunks.give(ChunkIndex(chunk));
+        true
+    }
+
+    /// The connection's timer has fired: a deadline has passed, or only its tick was early.
+    pub(super) fn timer_fired(&mut self, slot: Slot) {
+        let conn = &self.table[slot];
+        let late = self.tick >= conn.deadline;
+        match conn.phase {
+            Phase::Handshake | Phase::Login if late => self.end(slot, CloseReason::LoginLate),
+            Phase::Open if late => self.end(slot, CloseReason::HeartbeatMissed),
+            Phase::Lingering if late => self.shut(slot),
+            Phase::Handshake | Phase::Login | Phase::Open | Phase::Lingering => {
+                let stall_at = if conn.outbox == 0 { u32::MAX } else { self.outboxes.stall_at(conn.outbox) };
+                if conn.phase == Phase::Open && self.tick >= stall_at {
+                    self.end(slot, CloseReason::Stalled);
+                } else {
+                    let next = conn.deadline.min(stall_at);
+                    self.wheel.set(&mut self.table, slot, next);
+                }
+            }
+            Phase::Free | Phase::Accepting | Phase::Closing => {}
+        }
+    }
+
+    /// Begins to drain: no more clients, and those who are there are sent away turn by turn.
+    pub(super) fn begin_drain(&mut self, deadline_ms: u32) {
+        if self.draining.is_none() {
+            self.acceptor.stop(&mut self.ring);
+            let deadline = self.tick + timers::ticks(deadline_ms).max(1);
+            self.draining = Some(super::Drain { deadline, cursor: 0, reported: false });
+        }
+    }
+
+    /// Tells some more connections; all that are left when the deadline has come.
+    pub(super) fn drain_step(&mut self) {
+        const STEP: u32 = 1024;
+        let Some(mut drain) = self.draining else { return };
+        if self.tick >= drain.deadline {
+            for slot in (0..self.table.used()).map(Slot) {
+                self.end(slot, CloseReason::Drain);
+                self.shut(slot);
+            }
+        }
+        let until = self.table.used().min(drain.cursor + STEP);
+        for slot in (drain.cursor..until).map(Slot) {
+            self.end(slot, CloseReason::Drain);
+        }
+        drain.cursor = until;
+        self.draining = Some(drain);
+    }
+
+    /// Whether a drain has more connections to tell.
+    pub(super) fn is_telling(&self) -> bool {
+        self.draining.is_some_and(|drain| drain.cursor < self.table.used())
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.draining.is_some_and(|drain| drain.reported)
+    }
+
+    /// Writes a packet as this connection reads it.
+    pub(super) fn write_packet(&mut self, slot: Slot, packet: &Packet<'_>) {
+        let start = self.reply.len();
+        self.reply.resize(start + reply::REPLY_BYTES_MAX, 0);
+        let out = &mut self.reply[start..];
+        let bytes = if self.table[slot].has(flag::WEBSOCKET) {
+            reply::write_websocket(packet, out)
+        } else {
+            reply::write_tcp(packet, out)
+        };
+        self.reply.truncate(start + bytes);
+    }
+}
+
+/// Reasons of a client that takes nothing: what has not begun is not worth waiting for.
+fn is_slow(reason: CloseReason) -> bool {
+    matches!(reason, CloseReason::TooSlow | CloseReason::Stalled | CloseReason::OutboxPool)
+}

@@ -1,0 +1,344 @@
+//! Receiving: batches of receives into scratch, decoding, and what stays of unfinished packets.
+
+use halley_protocol::packet::{self, PacketReject};
+use halley_protocol::websocket::encode::{CONTROL_BYTES_MAX, control_frame};
+use halley_protocol::websocket::frame::Event;
+use halley_protocol::websocket::frame::FrameReject;
+use halley_protocol::websocket::handshake::{self, Rules};
+use halley_protocol::websocket::{MessageKind, Opcode};
+use halley_ring::{RECV_BATCH_MAX, Received, RecvRequest, Ring, Slot};
+
+use crate::reason::CloseReason;
+
+use super::chunks::{CHUNK_BYTES, ChunkIndex, Chunks, FRAME_LIMITS};
+use super::conn::{Phase, flag};
+use super::requests::{PER_TURN_MAX, Request};
+use super::{RECVS_PER_TURN_MAX, Shard};
+
+/// What decoding found next.
+enum Input {
+    Request(Request),
+    Ping(std::ops::Range<usize>),
+    /// A pong, or a message of a connection that no longer matters.
+    Nothing,
+    Upgraded,
+    Closed(Option<u16>),
+    /// No whole packet is left.
+    NeedMore,
+}
+
+impl<R: Ring> Shard<R> {
+    /// Reads the connections that were ready when the turn began, each once; whether some are left.
+    pub(super) fn receive(&mut self) -> bool {
+        let mut left = self.ready.len().min(RECVS_PER_TURN_MAX);
+        while left > 0 {
+            self.requests.clear();
+            let mut batch = [(Slot(0), ChunkIndex(0)); RECV_BATCH_MAX];
+            let mut reserved = 0;
+            while left > 0 && self.requests.len() < RECV_BATCH_MAX {
+                left -= 1;
+                let Some(slot) = self.ready.pop_front() else { break };
+                if let Some(entry) = self.prepare(slot, &mut reserved) {
+                    batch[self.requests.len() - 1] = entry;
+                }
+            }
+            if self.requests.is_empty() {
+                continue;
+            }
+            self.ring.recv(self.chunks.all(), &self.requests, &mut self.received);
+            for (at, (slot, chunk)) in batch.iter().enumerate().take(self.requests.len()) {
+                self.received(*slot, *chunk, self.received[at]);
+            }
+        }
+        !self.ready.is_empty()
+    }
+
+    /// Adds a receive for a ready connection to the batch; serves it without one if it has a backlog.
+    fn prepare(&mut self, slot: Slot, reserved: &mut usize) -> Option<(Slot, ChunkIndex)> {
+        let conn = &mut self.table[slot];
+        if !conn.has(flag::READY) {
+            return None;
+        }
+        conn.clear(flag::READY);
+        if !self.may_read(slot) {
+            return None;
+        }
+        if self.table[slot].phase == Phase::Login {
+            // Its next packet is a question to control: not read before a buffer is there for it.
+            if *reserved >= self.asks.len() {
+                self.wait_for_ask(slot);
+                return None;
+            }
+            *reserved += 1;
+        }
+        let chunk = match self.table[slot].chunk.checked_sub(1) {
+            Some(chunk) => ChunkIndex(chunk),
+            None => {
+                let chunk = self.chunks.take();
+                self.table[slot].chunk = chunk.0 + 1;
+                chunk
+            }
+        };
+        let (_, state) = self.chunks.parts(chunk);
+        if std::mem::take(&mut state.backlog) {
+            self.serve_chunk(slot, chunk);
+            // More may be in the socket than in the chunk: whoever is not held up reads on.
+            if self.may_read(slot) {
+                self.mark_ready(slot);
+            }
+            return None;
+        }
+        let filled = state.cursor.filled;
+        let bytes = u32::try_from(CHUNK_BYTES - filled).unwrap_or(0);
+        self.requests.push(RecvRequest { slot, start: Chunks::start(chunk) + filled, bytes });
+        Some((slot, chunk))
+    }
+
+    /// Whether the connection's input is wanted now.
+    fn may_read(&self, slot: Slot) -> bool {
+        let conn = &self.table[slot];
+        matches!(conn.phase, Phase::Handshake | Phase::Login | Phase::Open | Phase::Lingering)
+            && !(conn.has(flag::ASK) && conn.phase != Phase::Lingering)
+            && !conn.has(flag::PAUSED)
+    }
+
+    fn wait_for_ask(&mut self, slot: Slot) {
+        if !self.table[slot].has(flag::WAITS_ASK) {
+            self.table[slot].set(flag::WAITS_ASK);
+            self.wait_ask.push_back(slot);
+        }
+    }
+
+    /// A buffer for questions is free again: whoever waits for one is read.
+    pub(super) fn serve_ask_waiters(&mut self) {
+        let mut free = self.asks.len();
+        while free > 0 {
+            let Some(slot) = self.wait_ask.pop_front() else { return };
+            if self.table[slot].has(flag::WAITS_ASK) {
+                self.table[slot].clear(flag::WAITS_ASK);
+                self.mark_ready(slot);
+                free -= 1;
+            }
+        }
+    }
+
+    fn received(&mut self, slot: Slot, chunk: ChunkIndex, received: Received) {
+        if !self.owns(slot, chunk) {
+            // It ended while the batch was worked off.
+            return self.poll_readable(slot);
+        }
+        match received {
+            Received::Bytes { bytes, more } => {
+                let (_, state) = self.chunks.parts(chunk);
+                state.cursor.filled += bytes as usize;
+                self.serve_chunk(slot, chunk);
+                if more && self.may_read(slot) {
+                    self.mark_ready(slot);
+                } else {
+                    self.poll_readable(slot);
+                }
+            }
+            Received::Nothing => {
+                self.keep_or_give(slot, chunk);
+                self.poll_readable(slot);
+            }
+            Received::End => {
+                self.keep_or_give(slot, chunk);
+                self.table[slot].set(flag::ENDED);
+                self.end(slot, CloseReason::PeerClosed);
+                self.settle(slot);
+            }
+            Received::Broken(_) => {
+                self.keep_or_give(slot, chunk);
+                self.end(slot, CloseReason::PeerReset);
+                self.shut(slot);
+            }
+        }
+    }
+
+    fn poll_readable(&mut self, slot: Slot) {
+        if self.may_read(slot) && !self.table[slot].has(flag::POLL_READ | flag::READY | flag::ENDED | flag::WAITS_ASK) {
+            let conn = &mut self.table[slot];
+            conn.set(flag::POLL_READ);
+            self.ring.poll_readable(slot, conn.generation);
+        }
+    }
+
+    /// Serves what lies in the chunk, and keeps what is left.
+    fn serve_chunk(&mut self, slot: Slot, chunk: ChunkIndex) {
+        if self.table[slot].has(flag::DEAF) {
+            self.drop_chunk(slot);
+            return;
+        }
+        self.reply.clear();
+        let outcome = self.serve_packets(slot, chunk);
+        self.queue_reply(slot);
+        if let Err(reason) = outcome {
+            self.drop_chunk(slot);
+            self.table[slot].set(flag::DEAF);
+            self.end(slot, reason);
+        } else if self.owns(slot, chunk) {
+            self.compact(slot, chunk);
+            self.keep_or_give(slot, chunk);
+        }
+        if self.is_over_its_outbox(slot) {
+            self.table[slot].set(flag::PAUSED);
+        }
+    }
+
+    /// Serves whole packets until none is left, the connection must wait, or its share of the turn is used up.
+    fn serve_packets(&mut self, slot: Slot, chunk: ChunkIndex) -> Result<(), CloseReason> {
+        for _ in 0..PER_TURN_MAX {
+            if self.asks.is_empty() && matches!(self.table[slot].phase, Phase::Login | Phase::Open) {
+                self.wait_for_ask(slot);
+                break;
+            }
+            if self.table[slot].has(flag::ASK) {
+                break;
+            }
+            match self.decode(slot, chunk)? {
+                Input::NeedMore => return Ok(()),
+                Input::Nothing => {}
+                Input::Request(request) => self.serve(slot, chunk, &request),
+                Input::Ping(payload) => self.pong(slot, chunk, payload),
+                Input::Upgraded => self.table[slot].phase = Phase::Login,
+                Input::Closed(code) => self.answer_close(slot, code),
+            }
+            if !self.owns(slot, chunk) {
+                return Ok(());
+            }
+        }
+        let (_, state) = self.chunks.parts(chunk);
+        state.backlog = true;
+        if self.may_read(slot) && !self.table[slot].has(flag::WAITS_ASK) {
+            self.mark_ready(slot);
+        }
+        Ok(())
+    }
+
+    /// Whether more waits for the connection than it may have: then it is not read, and gets no replies.
+    fn is_over_its_outbox(&self, slot: Slot) -> bool {
+        let conn = &self.table[slot];
+        conn.phase == Phase::Open
+            && conn.outbox != 0
+            && self.outboxes.bytes(conn.outbox) >= self.listener(slot).outbox_bytes_max
+    }
+
+    /// Decodes the next thing in the chunk.
+    fn decode(&mut self, slot: Slot, chunk: ChunkIndex) -> Result<Input, CloseReason> {
+        match self.table[slot].phase {
+            Phase::Handshake => self.decode_handshake(slot, chunk),
+            _ if self.table[slot].has(flag::WEBSOCKET) => self.decode_frame(chunk),
+            _ => self.decode_packet(chunk),
+        }
+    }
+
+    fn decode_packet(&mut self, chunk: ChunkIndex) -> Result<Input, CloseReason> {
+        let (bytes, state) = self.chunks.parts(chunk);
+        let cursor = &mut state.cursor;
+        match packet::decode(&bytes[cursor.read..cursor.filled]) {
+            Ok(None) => Ok(Input::NeedMore),
+            Ok(Some(packet)) => {
+                let end = cursor.read + packet.bytes();
+                let body = cursor.read + packet::HEADER_BYTES..end;
+                cursor.read = end;
+                Ok(Input::Request(Request::new(&packet, body)))
+            }
+            Err(reject) => Err(packet_reason(reject)),
+        }
+    }
+
+    fn decode_frame(&mut self, chunk: ChunkIndex) -> Result<Input, CloseReason> {
+        let (bytes, state) = self.chunks.parts(chunk);
+        let event = state.frames.next(FRAME_LIMITS, bytes, &mut state.cursor).map_err(frame_reason)?;
+        match event {
+            None => Ok(Input::NeedMore),
+            Some(Event::Pong) => Ok(Input::Nothing),
+            Some(Event::Ping { range }) => Ok(Input::Ping(range)),
+            Some(Event::Close { code }) => Ok(Input::Closed(code)),
+            Some(Event::Message { kind, range }) => {
+                let packet = packet::decode_message(&bytes[range.clone()]).map_err(|reject| match kind {
+                    MessageKind::Text => CloseReason::FrameWrongType,
+                    MessageKind::Binary => packet_reason(reject),
+                })?;
+                let start = range.start + packet::HEADER_BYTES;
+                Ok(Input::Request(Request::new(&packet, start..start + packet.body.len())))
+            }
+        }
+    }
+
+    fn decode_handshake(&mut self, slot: Slot, chunk: ChunkIndex) -> Result<Input, CloseReason> {
+        let listener = &self.settings.listeners[usize::from(self.table[slot].listener)];
+        let rules = Rules { path: &listener.path, origins: &listener.origins };
+        let (bytes, state) = self.chunks.parts(chunk);
+        match handshake::parse(&bytes[..state.cursor.filled], &rules) {
+            Ok(None) => Ok(Input::NeedMore),
+            Ok(Some(upgrade)) => {
+                state.cursor.read = upgrade.head_bytes;
+                let mut response = [0; handshake::RESPONSE_BYTES];
+                let bytes = handshake::response(&upgrade.accept, &mut response);
+                self.reply.extend_from_slice(&response[..bytes]);
+                Ok(Input::Upgraded)
+            }
+            Err(reject) => {
+                self.reply.extend_from_slice(reject.response());
+                Err(CloseReason::HandshakeRefused)
+            }
+        }
+    }
+
+    fn pong(&mut self, slot: Slot, chunk: ChunkIndex, payload: std::ops::Range<usize>) {
+        if self.table[slot].phase == Phase::Lingering {
+            return;
+        }
+        let (bytes, _) = self.chunks.parts(chunk);
+        let mut frame = [0; CONTROL_BYTES_MAX];
+        let length = control_frame(Opcode::Pong, &bytes[payload], &mut frame);
+        self.reply.extend_from_slice(&frame[..length]);
+    }
+
+    /// Moves what is left of the chunk to its front.
+    fn compact(&mut self, slot: Slot, chunk: ChunkIndex) {
+        let websocket = self.table[slot].has(flag::WEBSOCKET) && self.table[slot].phase != Phase::Handshake;
+        let (bytes, state) = self.chunks.parts(chunk);
+        if websocket {
+            state.frames.compact(bytes, &mut state.cursor);
+        } else if state.cursor.read > 0 {
+            bytes.copy_within(state.cursor.read..state.cursor.filled, 0);
+            state.cursor.filled -= state.cursor.read;
+            state.cursor.read = 0;
+        }
+    }
+
+    /// Whether the connection still has the chunk that it was given for reading.
+    fn owns(&self, slot: Slot, chunk: ChunkIndex) -> bool {
+        self.table[slot].chunk == chunk.0 + 1
+    }
+
+    /// Keeps a chunk in which something is unfinished with its connection; else gives it back.
+    fn keep_or_give(&mut self, slot: Slot, chunk: ChunkIndex) {
+        let (_, state) = self.chunks.parts(chunk);
+        if !state.backlog && !state.is_unfinished() {
+            self.drop_chunk(slot);
+        } else if let Some(oldest) = self.chunks.keep(chunk, slot) {
+            self.end(oldest, CloseReason::PartialPool);
+        }
+    }
+}
+
+fn packet_reason(reject: PacketReject) -> CloseReason {
+    match reject {
+        PacketReject::TooLong => CloseReason::PacketTooBig,
+        PacketReject::TooShort | PacketReject::HeaderLength | PacketReject::BeyondMessage => {
+            CloseReason::PacketMalformed
+        }
+    }
+}
+
+fn frame_reason(reject: FrameReject) -> CloseReason {
+    match reject.close_code() {
+        1007 => CloseReason::FrameNotUtf8,
+        1009 => CloseReason::FrameTooBig,
+        _ => CloseReason::FrameMalformed,
+    }
+}

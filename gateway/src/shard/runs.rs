@@ -1,0 +1,290 @@
+//! Runs: the bytes that many connections get, held once, counted by plain references.
+//!
+//! A run is one message (its payload as dispatch encoded it), several messages joined by one copy, or a
+//! reply to one connection. Joined runs and replies lie in blocks of one array.
+
+use halley_protocol::push;
+
+use crate::payload::Payload;
+
+use super::blocks::Blocks;
+use super::settings::Transport;
+
+/// A run's place in the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RunIndex(pub(super) u32);
+
+/// Bytes of a block's unit.
+const UNIT: u32 = 64;
+
+enum Body {
+    /// Nobody refers to it; the next free run, one more than its place.
+    Free(u32),
+    /// One message, as dispatch encoded it.
+    Message(Payload),
+    /// Several messages, or a reply: bytes of the array.
+    Block { unit: u32, class: u8, bytes: u32, websocket_start: u8 },
+    /// A reply: the same bytes for every transport.
+    Reply { unit: u32, class: u8, bytes: u32 },
+}
+
+struct Run {
+    body: Body,
+    /// Who keeps the run: the pass it makes, and outbox entries.
+    references: u32,
+    /// How many of these are outbox entries.
+    pins: u32,
+    messages: u32,
+}
+
+/// All runs of a shard.
+pub(super) struct Runs {
+    runs: Vec<Run>,
+    runs_max: usize,
+    free: u32,
+    array: Box<[u8]>,
+    blocks: Blocks,
+    pinned_bytes: u64,
+    pinned_bytes_max: u64,
+}
+
+impl Runs {
+    /// A pool of at most `runs_max` runs and `array_bytes` for joined runs and replies.
+    pub(super) fn new(runs_max: usize, array_bytes: u32, pinned_bytes_max: u32) -> Self {
+        let units = array_bytes / UNIT;
+        Self {
+            runs: Vec::with_capacity(runs_max),
+            runs_max,
+            free: 0,
+            array: bytemuck::zeroed_slice_box((units * UNIT) as usize),
+            blocks: Blocks::new(units),
+            pinned_bytes: 0,
+            pinned_bytes_max: u64::from(pinned_bytes_max),
+        }
+    }
+
+    /// A run of one message. The payload comes back when the pool is used up.
+    #[allow(clippy::result_large_err, reason = "the payload goes back to its owner")]
+    pub(super) fn message(&mut self, payload: Payload) -> Result<RunIndex, Payload> {
+        if !self.has_place() {
+            return Err(payload);
+        }
+        Ok(self.put(Body::Message(payload), 1))
+    }
+
+    /// A run of a reply; `None` when the pool or the array is used up.
+    pub(super) fn reply(&mut self, bytes: &[u8]) -> Option<RunIndex> {
+        if !self.has_place() {
+            return None;
+        }
+        let length = u32::try_from(bytes.len()).ok()?;
+        let class = Blocks::class(length.div_ceil(UNIT));
+        let unit = self.blocks.take(class)?;
+        let start = (unit * UNIT) as usize;
+        self.array[start..start + bytes.len()].copy_from_slice(bytes);
+        Some(self.put(Body::Reply { unit, class, bytes: length }, 0))
+    }
+
+    /// A run that joins messages whose inner packets have `inner_bytes` together.
+    pub(super) fn joined<'p>(
+        &mut self,
+        inner_bytes: u32,
+        messages: u32,
+        payloads: impl Iterator<Item = &'p Payload>,
+    ) -> Option<RunIndex> {
+        if !self.has_place() {
+            return None;
+        }
+        let bytes = inner_bytes.checked_add(u32::try_from(push::INNER_START).ok()?)?;
+        let class = Blocks::class(bytes.div_ceil(UNIT));
+        let unit = self.blocks.take(class)?;
+        let start = (unit * UNIT) as usize;
+        let block = &mut self.array[start..start + bytes as usize];
+        let mut at = push::INNER_START;
+        for payload in payloads {
+            let inner = payload.inner();
+            block[at..at + inner.len()].copy_from_slice(inner);
+            at += inner.len();
+        }
+        debug_assert_eq!(at, block.len(), "the caller added the lengths up");
+        let websocket_start = push::seal(block);
+        Some(self.put(Body::Block { unit, class, bytes, websocket_start }, messages))
+    }
+
+    /// Whether another run can be made.
+    pub(super) fn has_place(&self) -> bool {
+        self.free != 0 || self.runs.len() < self.runs_max
+    }
+
+    /// Puts a body into a place that `has_place` found; the caller holds the only reference.
+    fn put(&mut self, body: Body, messages: u32) -> RunIndex {
+        let run = Run { body, references: 1, pins: 0, messages };
+        if self.free == 0 {
+            self.runs.push(run);
+            return RunIndex(u32::try_from(self.runs.len() - 1).unwrap_or(u32::MAX));
+        }
+        let at = self.free - 1;
+        let Body::Free(next) = self.runs[at as usize].body else { unreachable!("the free list holds free runs") };
+        self.free = next;
+        self.runs[at as usize] = run;
+        RunIndex(at)
+    }
+
+    fn at(&self, run: RunIndex) -> &Run {
+        &self.runs[run.0 as usize]
+    }
+
+    /// Messages of the run; 0 for a reply.
+    pub(super) fn messages(&self, run: RunIndex) -> u32 {
+        self.at(run).messages
+    }
+
+    /// The operation of a run of one message; 0 for others.
+    pub(super) fn operation(&self, run: RunIndex) -> i32 {
+        match &self.at(run).body {
+            Body::Message(payload) => payload.operation,
+            _ => 0,
+        }
+    }
+
+    /// What a connection of this transport gets.
+    pub(super) fn bytes(&self, run: RunIndex, transport: Transport) -> &[u8] {
+        let (unit, bytes, first) = match (&self.at(run).body, transport) {
+            (Body::Message(payload), Transport::Tcp) => return payload.inner(),
+            (Body::Message(payload), Transport::WebSocket) => return payload.websocket(),
+            (Body::Block { unit, bytes, .. }, Transport::Tcp) => (*unit, *bytes, push::INNER_START),
+            (Body::Block { unit, bytes, websocket_start, .. }, Transport::WebSocket) => {
+                (*unit, *bytes, usize::from(*websocket_start))
+            }
+            (Body::Reply { unit, bytes, .. }, _) => (*unit, *bytes, 0),
+            (Body::Free(_), _) => unreachable!("a free run has no bytes"),
+        };
+        let start = (unit * UNIT) as usize;
+        &self.array[start + first..start + bytes as usize]
+    }
+
+    /// How many of the run's messages end within the first `taken` bytes of what this transport gets.
+    pub(super) fn messages_within(&self, run: RunIndex, transport: Transport, taken: u32) -> u32 {
+        if self.at(run).messages == 0 {
+            return 0;
+        }
+        let whole = self.bytes(run, transport);
+        let inner = self.bytes(run, Transport::Tcp);
+        let before = whole.len() - inner.len();
+        let within = (taken as usize).saturating_sub(before);
+        let count = push::packets(inner).take_while(|packet| packet.end <= within).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// The bytes that the run itself holds, for the bound on pinned runs.
+    fn held_bytes(&self, run: RunIndex) -> u64 {
+        self.bytes(run, Transport::WebSocket).len() as u64
+    }
+
+    /// Adds a reference of an outbox entry; `false` when too many bytes would be pinned.
+    pub(super) fn pin(&mut self, run: RunIndex) -> bool {
+        if self.at(run).pins == 0 {
+            let bytes = self.held_bytes(run);
+            if self.pinned_bytes + bytes > self.pinned_bytes_max {
+                return false;
+            }
+            self.pinned_bytes += bytes;
+        }
+        let run = &mut self.runs[run.0 as usize];
+        run.pins += 1;
+        run.references += 1;
+        true
+    }
+
+    /// Takes the reference of an outbox entry back.
+    pub(super) fn unpin(&mut self, run: RunIndex) {
+        let entry = &mut self.runs[run.0 as usize];
+        entry.pins -= 1;
+        if entry.pins == 0 {
+            self.pinned_bytes -= self.held_bytes(run);
+        }
+        self.release(run);
+    }
+
+    /// Takes back one reference; the last one frees the run.
+    pub(super) fn release(&mut self, run: RunIndex) {
+        let entry = &mut self.runs[run.0 as usize];
+        entry.references -= 1;
+        if entry.references > 0 {
+            return;
+        }
+        match std::mem::replace(&mut entry.body, Body::Free(self.free)) {
+            Body::Block { unit, class, .. } | Body::Reply { unit, class, .. } => self.blocks.give(unit, class),
+            Body::Message(_) => {}
+            Body::Free(_) => unreachable!("a run is freed once"),
+        }
+        self.free = run.0 + 1;
+    }
+
+    /// Bytes held for blocked connections.
+    pub(super) fn pinned_bytes(&self) -> u64 {
+        self.pinned_bytes
+    }
+
+    /// Runs that somebody refers to.
+    #[cfg(test)]
+    pub(super) fn live(&self) -> usize {
+        self.runs.iter().filter(|run| run.references > 0).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runs() -> Runs {
+        Runs::new(4, 4096, 1000)
+    }
+
+    #[test]
+    fn a_joined_run_is_its_messages_in_order_under_one_frame() {
+        let mut runs = runs();
+        let payloads = [Payload::encode(1000, b"one"), Payload::encode(1001, b"three")];
+        let inner: Vec<u8> = payloads.iter().flat_map(|payload| payload.inner().to_vec()).collect();
+        let run = runs.joined(u32::try_from(inner.len()).expect("small"), 2, payloads.iter()).expect("room");
+        assert_eq!(runs.bytes(run, Transport::Tcp), inner);
+        let websocket = runs.bytes(run, Transport::WebSocket);
+        assert_eq!(websocket[..2], [0x82, 16 + u8::try_from(inner.len()).expect("small")]);
+        assert_eq!(websocket[18..], inner);
+        let first = u32::try_from(payloads[0].inner().len()).expect("small");
+        assert_eq!(runs.messages_within(run, Transport::Tcp, first - 1), 0);
+        assert_eq!(runs.messages_within(run, Transport::Tcp, first), 1);
+        assert_eq!(runs.messages_within(run, Transport::WebSocket, 18 + first), 1);
+        assert_eq!(runs.messages_within(run, Transport::WebSocket, 18 + first - 1), 0);
+    }
+
+    #[test]
+    fn a_run_lives_until_its_last_reference() {
+        let mut runs = runs();
+        let run = runs.message(Payload::encode(1, b"x")).expect("room");
+        assert!(runs.pin(run));
+        assert!(runs.pin(run));
+        let held = runs.pinned_bytes();
+        assert!(held > 0);
+        runs.release(run);
+        runs.unpin(run);
+        assert_eq!((runs.live(), runs.pinned_bytes()), (1, held));
+        runs.unpin(run);
+        assert_eq!((runs.live(), runs.pinned_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn the_pool_the_array_and_the_pinned_bytes_have_an_end() {
+        let mut runs = runs();
+        let big = runs.message(Payload::encode(1, &[0; 990])).expect("room");
+        assert!(!runs.pin(big), "more than the bytes that may be pinned");
+        assert!(runs.reply(&[0; 5000]).is_none());
+        let held: Vec<_> = std::iter::from_fn(|| runs.reply(b"x")).collect();
+        assert_eq!(held.len(), 3);
+        assert!(runs.message(Payload::encode(1, b"x")).is_err());
+        for run in held {
+            runs.release(run);
+        }
+        assert!(runs.message(Payload::encode(1, b"x")).is_ok());
+    }
+}

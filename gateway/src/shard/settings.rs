@@ -1,0 +1,120 @@
+//! What a shard is told when it starts: the resolved configuration, as plain data.
+
+use std::sync::Arc;
+
+use crate::ids::ShardIndex;
+use crate::limits;
+
+/// How clients of a listener speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// Packets on a TCP stream.
+    Tcp,
+    /// Packets in WebSocket messages.
+    WebSocket,
+}
+
+/// What happens to a push for a connection whose outbox is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SlowPolicy {
+    /// The push is dropped.
+    DropNewest,
+    /// Waiting pushes are dropped, the oldest first, until the new one fits.
+    DropOldest,
+    /// The connection is closed.
+    Close,
+}
+
+/// One listening socket. Times in milliseconds.
+#[derive(Clone, Debug)]
+pub struct ListenerSettings {
+    /// How its clients speak.
+    pub transport: Transport,
+    /// The path of the WebSocket handshake.
+    pub path: String,
+    /// Origins that may connect by WebSocket; empty: all.
+    pub origins: Vec<String>,
+    /// Bytes that wait for one connection beyond the kernel's send buffer; one message always may.
+    pub outbox_bytes_max: u32,
+    /// A connection with waiting bytes that takes none for so long is closed.
+    pub stall_ms_max: u32,
+    /// What happens beyond `outbox_bytes_max`.
+    pub slow_policy: SlowPolicy,
+    /// From accept to login.
+    pub login_ms_max: u32,
+    /// Between two heartbeats.
+    pub heartbeat_ms_max: u32,
+    /// How long a closing connection may take to end its side.
+    pub linger_ms_max: u32,
+}
+
+/// One shard.
+#[derive(Clone, Debug)]
+pub struct ShardSettings {
+    /// Which.
+    pub index: ShardIndex,
+    /// Its part of the process' connections.
+    pub connections_max: u32,
+    /// The listeners, in the order of the ring's.
+    pub listeners: Arc<[ListenerSettings]>,
+    /// Accepts kept in flight on each listener.
+    pub accepts_armed_max: u16,
+    /// Bytes of a joined run; a single message may be longer.
+    pub run_bytes_max: u32,
+    /// Messages of a run.
+    pub run_messages_max: u32,
+    /// Bytes that wait in one room while a run passes through it.
+    pub room_pending_bytes_max: u32,
+    /// Bytes of runs held for blocked connections.
+    pub pinned_bytes_max: u32,
+    /// Places in all outboxes together.
+    pub outbox_entries_max: u32,
+    /// Connections with an unfinished packet.
+    pub partials_max: u32,
+    /// Sends of one turn.
+    pub sends_per_turn_max: u32,
+    /// Rooms with members in this shard.
+    pub rooms_max: u32,
+}
+
+impl ShardSettings {
+    /// The defaults for a shard of so many connections.
+    pub fn new(index: ShardIndex, connections_max: u32, listeners: Arc<[ListenerSettings]>) -> Self {
+        Self {
+            index,
+            connections_max,
+            listeners,
+            accepts_armed_max: 16,
+            run_bytes_max: 16 * 1024,
+            run_messages_max: 256,
+            room_pending_bytes_max: 4 << 20,
+            pinned_bytes_max: 64 << 20,
+            outbox_entries_max: 1 << 18,
+            partials_max: 1024,
+            sends_per_turn_max: 4096,
+            rooms_max: limits::SHARD_ROOMS_MAX as u32,
+        }
+    }
+
+    /// Bytes that slow clients can make this shard hold at most: pinned runs and outbox entries.
+    pub fn slow_bytes_max(&self) -> u64 {
+        u64::from(self.pinned_bytes_max) + 16 * u64::from(self.outbox_entries_max)
+    }
+}
+
+impl ListenerSettings {
+    /// The defaults for a transport.
+    pub fn new(transport: Transport) -> Self {
+        Self {
+            transport,
+            path: "/sub".into(),
+            origins: Vec::new(),
+            outbox_bytes_max: 64 * 1024,
+            stall_ms_max: 30_000,
+            slow_policy: SlowPolicy::DropNewest,
+            login_ms_max: 5000,
+            heartbeat_ms_max: 480_000,
+            linger_ms_max: 2000,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The shard on the simulated ring.

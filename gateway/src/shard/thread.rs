@@ -1,0 +1,49 @@
+//! The body of a shard's thread: makes the ring, says whether it serves, and turns until it has drained.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use halley_ring::{KernelRing, Ring, RingSettings};
+
+use crate::alloc;
+use crate::link::{ControlBell, ShardLink};
+
+use super::{Shard, ShardSettings, Turn};
+
+/// What a shard's thread is given.
+pub struct ShardStart {
+    /// What the shard is to do.
+    pub settings: ShardSettings,
+    /// What its ring is made for.
+    pub ring: RingSettings,
+    /// Its queues and counters.
+    pub link: Arc<ShardLink>,
+    /// How it wakes control.
+    pub bell: Arc<ControlBell>,
+    /// Told once: the shard serves, or one sentence why not.
+    pub ready: Box<dyn FnOnce(Result<(), String>) + Send>,
+}
+
+/// Serves until the shard has drained. A ring belongs to the thread that makes it: this one.
+pub fn run(start: ShardStart) {
+    let ShardStart { settings, ring, link, bell, ready } = start;
+    let ring = match KernelRing::new(&ring) {
+        Ok(ring) => ring,
+        Err(error) => return ready(Err(error.to_string())),
+    };
+    link.set_bell(ring.bell());
+    let mut shard = Shard::new(settings, ring, Arc::clone(&link), bell);
+    ready(Ok(()));
+    let began = Instant::now();
+    let allocations = alloc::allocations();
+    loop {
+        let before = Instant::now();
+        let turn = shard.turn(u64::try_from((before - began).as_millis()).unwrap_or(u64::MAX));
+        link.stats.turn_us.record(u64::try_from(before.elapsed().as_micros()).unwrap_or(u64::MAX));
+        link.stats.allocations.set(alloc::allocations() - allocations);
+        if turn == Turn::Done {
+            return;
+        }
+        shard.wait(turn);
+    }
+}

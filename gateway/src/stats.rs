@@ -1,0 +1,136 @@
+//! A shard's counters: written by the shard alone, read by anybody at any time.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::reason::{CloseReason, DropReason, Reject};
+
+/// A counter or gauge with one writer.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds; only the owning shard may call this.
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Takes back; only the owning shard may call this.
+    pub fn sub(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(n), Ordering::Relaxed);
+    }
+
+    /// Sets; only the owning shard may call this.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// The value now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Buckets of a [`Spread`]: bucket `i` counts values in `2^(i-1) .. 2^i` (bucket 0: zero).
+pub const SPREAD_BUCKETS: usize = 32;
+
+/// A histogram by powers of two with one writer.
+#[derive(Debug, Default)]
+pub struct Spread {
+    buckets: [Counter; SPREAD_BUCKETS],
+    sum: Counter,
+}
+
+impl Spread {
+    /// Counts one value.
+    pub fn record(&self, value: u64) {
+        let bucket = (u64::BITS - value.leading_zeros()) as usize;
+        self.buckets[bucket.min(SPREAD_BUCKETS - 1)].add(1);
+        self.sum.add(value);
+    }
+
+    /// How many values fell into each bucket; bucket `i` has the upper bound `2^i - 1`.
+    pub fn counts(&self) -> [u64; SPREAD_BUCKETS] {
+        std::array::from_fn(|at| self.buckets[at].get())
+    }
+
+    /// Sum of all values.
+    pub fn sum(&self) -> u64 {
+        self.sum.get()
+    }
+}
+
+/// The counters of one shard. Deliveries are counted as message × connection.
+///
+/// The law: `offered = sent + Σ dropped + queued`, at every moment between two turns. No term is derived from the others.
+#[derive(Debug, Default)]
+pub struct ShardStats {
+    /// Deliveries that a pass reached (or that a full room refused).
+    pub offered: Counter,
+    /// Deliveries of which the kernel took every byte.
+    pub sent: Counter,
+    /// Deliveries that did not happen, by [`DropReason`].
+    pub dropped: [Counter; DropReason::ALL.len()],
+    /// Deliveries waiting in outboxes (gauge).
+    pub queued: Counter,
+    /// Connections open, logged in or not (gauge).
+    pub connections: Counter,
+    /// Connections accepted.
+    pub accepted: Counter,
+    /// Logins admitted.
+    pub logins: Counter,
+    /// Connections ended, by [`CloseReason`].
+    pub closes: [Counter; CloseReason::ALL.len()],
+    /// Refusals that closed nothing, by [`Reject`].
+    pub rejects: [Counter; Reject::ALL.len()],
+    /// Calls of `io_uring_enter`.
+    pub enters: Counter,
+    /// Completions read from the ring.
+    pub completions: Counter,
+    /// Heap allocations of the shard's thread since it began to serve.
+    pub allocations: Counter,
+    /// Turns of the loop.
+    pub turns: Counter,
+    /// Sends submitted.
+    pub sends: Counter,
+    /// Bytes the kernel took.
+    pub sent_bytes: Counter,
+    /// Packets received.
+    pub packets: Counter,
+    /// Times the full table stopped accepting.
+    pub accept_pauses: Counter,
+    /// Rooms with members or joins on the way (gauge).
+    pub rooms: Counter,
+    /// Connections that the kernel takes nothing from at the moment (gauge).
+    pub blocked: Counter,
+    /// Bytes of runs held for blocked connections (gauge).
+    pub pinned_bytes: Counter,
+    /// Duration of turns without their sleep, microseconds.
+    pub turn_us: Spread,
+    /// Messages of a run.
+    pub run_messages: Spread,
+}
+
+impl ShardStats {
+    /// The three sides of the law: offered, sent + dropped + queued.
+    pub fn law(&self) -> (u64, u64) {
+        let dropped: u64 = self.dropped.iter().map(Counter::get).sum();
+        (self.offered.get(), self.sent.get() + dropped + self.queued.get())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_puts_a_value_under_its_power_of_two() {
+        let spread = Spread::default();
+        for value in [0, 1, 2, 3, 4, u64::MAX / 2] {
+            spread.record(value);
+        }
+        let counts = spread.counts();
+        assert_eq!(&counts[..4], &[1, 1, 2, 1]);
+        assert_eq!(counts[SPREAD_BUCKETS - 1], 1);
+        assert_eq!(counts.iter().sum::<u64>(), 6);
+    }
+}
