@@ -1,0 +1,8 @@
+//! The HTTP API in process, with shards played by the test: what is asked, what shards are ordered, what is answered.
+
+mod access;
+mod goim;
+mod harness;
+mod push;
+mod server;
+mod views;
