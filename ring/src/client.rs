@@ -5,10 +5,7 @@
 //! per process, so a process takes as many reactors as it needs, one per thread. Receives are
 //! multishot into a ring of provided buffers, because a generator's clients are busy together:
 //! one call into the kernel brings hundreds of messages.
-#![allow(
-    unsafe_code,
-    reason = "entries point to memory that the kernel reads and writes"
-)]
+#![allow(unsafe_code, reason = "entries point to memory that the kernel reads and writes")]
 
 mod address;
 mod bare;
@@ -132,11 +129,7 @@ impl Reactor {
         let slots = vec![Slot::default(); sizes.clients_max as usize];
         let outgoing = Vec::with_capacity(SEND_BYTES_MAX);
         Ok(Self {
-            actions: Actions {
-                bare,
-                slots,
-                outgoing,
-            },
+            actions: Actions { bare, slots, outgoing },
             buffers,
             starved: Vec::new(),
             // One harvest cannot use up the buffers, or receives would end all the time.
@@ -257,33 +250,16 @@ impl Actions {
     ///
     /// # Errors
     /// `EBUSY` if the slot is taken, `EINVAL` if it does not exist; else the ring is broken.
-    pub fn connect(
-        &mut self,
-        client: Client,
-        target: SocketAddr,
-        source: Option<SocketAddr>,
-    ) -> io::Result<()> {
-        let slot = self
-            .slots
-            .get_mut(client.0 as usize)
-            .ok_or(io::ErrorKind::InvalidInput)?;
+    pub fn connect(&mut self, client: Client, target: SocketAddr, source: Option<SocketAddr>) -> io::Result<()> {
+        let slot = self.slots.get_mut(client.0 as usize).ok_or(io::ErrorKind::InvalidInput)?;
         if slot.state != State::Free {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
         slot.state = State::Connecting;
-        let place = types::DestinationSlot::try_from_slot_target(client.0)
-            .map_err(|_| io::ErrorKind::InvalidInput)?;
-        let domain = if target.is_ipv4() {
-            libc::AF_INET
-        } else {
-            libc::AF_INET6
-        };
+        let place = types::DestinationSlot::try_from_slot_target(client.0).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let domain = if target.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
         let prepare = self.user_data(Kind::Prepare, client.0);
-        let step = |entry: squeue::Entry| {
-            entry
-                .flags(Flags::IO_LINK | Flags::SKIP_SUCCESS)
-                .user_data(prepare)
-        };
+        let step = |entry: squeue::Entry| entry.flags(Flags::IO_LINK | Flags::SKIP_SUCCESS).user_data(prepare);
         let file = types::Fixed(client.0);
         let address = Address::from(target);
         let socket = opcode::Socket::new(domain, libc::SOCK_STREAM, 0).file_index(Some(place));
@@ -310,12 +286,7 @@ impl Actions {
         // SAFETY: both addresses are copied when their entries are consumed, before they go out
         // of scope, in `submit`; the option's value is read later, and is a static.
         unsafe {
-            self.bare.push_chain(&[
-                step(socket.build()),
-                step(option.build()),
-                step(bind.build()),
-                connect,
-            ])?;
+            self.bare.push_chain(&[step(socket.build()), step(option.build()), step(bind.build()), connect])?;
             self.bare.submit()
         }
     }
@@ -339,15 +310,11 @@ impl Actions {
         let start = self.outgoing.len();
         self.outgoing.extend_from_slice(bytes);
         let flags = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-        let entry = opcode::Send::new(
-            types::Fixed(client.0),
-            self.outgoing[start..].as_ptr(),
-            length,
-        )
-        .flags(flags)
-        .build()
-        .flags(Flags::SKIP_SUCCESS)
-        .user_data(self.user_data(Kind::Send, client.0));
+        let entry = opcode::Send::new(types::Fixed(client.0), self.outgoing[start..].as_ptr(), length)
+            .flags(flags)
+            .build()
+            .flags(Flags::SKIP_SUCCESS)
+            .user_data(self.user_data(Kind::Send, client.0));
         // SAFETY: the bytes stay in place (the vector never outgrows its capacity) until the
         // queue is seen empty; with MSG_DONTWAIT the kernel reads them while it consumes the entry.
         unsafe { self.bare.push(&entry) }
@@ -360,11 +327,7 @@ impl Actions {
     pub fn pause(&mut self, client: Client) -> io::Result<()> {
         let slot = &mut self.slots[client.0 as usize];
         slot.paused = true;
-        if slot.armed {
-            self.cancel(Kind::Receive, client.0)
-        } else {
-            Ok(())
-        }
+        if slot.armed { self.cancel(Kind::Receive, client.0) } else { Ok(()) }
     }
 
     /// Reads again after `pause`.
@@ -392,10 +355,7 @@ impl Actions {
             .build()
             .flags(Flags::SKIP_SUCCESS)
             .user_data(self.user_data(Kind::Ignore, client.0));
-        self.slots[client.0 as usize] = Slot {
-            generation: slot.generation.wrapping_add(1),
-            ..Slot::default()
-        };
+        self.slots[client.0 as usize] = Slot { generation: slot.generation.wrapping_add(1), ..Slot::default() };
         // SAFETY: the entry points to nothing.
         unsafe { self.bare.push(&entry) }
     }
@@ -430,10 +390,7 @@ impl Actions {
     }
 }
 
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "takes the word apart into its fields"
-)]
+#[allow(clippy::cast_possible_truncation, reason = "takes the word apart into its fields")]
 fn unpack(user_data: u64) -> (Kind, u32, u32) {
     let kind = match user_data >> 56 {
         1 => Kind::Prepare,
@@ -442,11 +399,7 @@ fn unpack(user_data: u64) -> (Kind, u32, u32) {
         4 => Kind::Send,
         _ => Kind::Ignore,
     };
-    (
-        kind,
-        (user_data >> 32) as u32 & 0x00ff_ffff,
-        user_data as u32,
-    )
+    (kind, (user_data >> 32) as u32 & 0x00ff_ffff, user_data as u32)
 }
 
 /// Value of the socket option that leaves the choice of a port to connect.

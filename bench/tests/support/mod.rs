@@ -1,4 +1,5 @@
 //! A goim v2 server of a few threads that does to each message what a test tells it to.
+#![allow(clippy::unwrap_used, reason = "only tests use it")]
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -80,7 +81,7 @@ impl Server {
     /// Waits until this many messages have been pushed.
     #[allow(dead_code, reason = "not every test waits")]
     pub(crate) fn wait_for_pushes(&self, count: u32) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while self.shared.pushes.load(Ordering::Relaxed) < count {
             assert!(Instant::now() < deadline, "no {count} pushes came");
             std::thread::sleep(Duration::from_millis(5));

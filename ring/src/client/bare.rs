@@ -73,11 +73,7 @@ impl Bare {
                 return Ok(());
             }
             // SAFETY: no argument is passed, and `queued` entries are in the queue.
-            let entered = unsafe {
-                self.ring
-                    .submitter()
-                    .enter::<libc::sigset_t>(queued, 0, 0, None)
-            };
+            let entered = unsafe { self.ring.submitter().enter::<libc::sigset_t>(queued, 0, 0, None) };
             ignore_interruptions(entered)?;
         }
     }
@@ -88,12 +84,7 @@ impl Bare {
     ///
     /// Without gathering a reader that is faster than its writer falls asleep after every
     /// message, and the writer pays for waking it every time.
-    pub(super) fn wait(
-        &mut self,
-        harvest: u32,
-        gather: Duration,
-        sleep: Duration,
-    ) -> io::Result<()> {
+    pub(super) fn wait(&mut self, harvest: u32, gather: Duration, sleep: Duration) -> io::Result<()> {
         let submission = self.ring.submission();
         let busy = !submission.is_empty() || submission.taskrun() || submission.cq_overflow();
         drop(submission);
@@ -113,17 +104,11 @@ impl Bare {
         let queued = as_u32(self.unsubmitted());
         let timeout = types::Timespec::from(sleep);
         let gather_us = u32::try_from(gather.as_micros()).unwrap_or(u32::MAX);
-        let arguments = types::SubmitArgs::new()
-            .timespec(&timeout)
-            .min_wait_usec(gather_us);
+        let arguments = types::SubmitArgs::new().timespec(&timeout).min_wait_usec(gather_us);
         let flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
         // SAFETY: EXT_ARG says that the argument is what SubmitArgs is: a getevents argument,
         // alive, like the time it points to, until the call returns.
-        let entered = unsafe {
-            self.ring
-                .submitter()
-                .enter(queued, completions_min, flags.bits(), Some(&arguments))
-        };
+        let entered = unsafe { self.ring.submitter().enter(queued, completions_min, flags.bits(), Some(&arguments)) };
         ignore_interruptions(entered)
     }
 

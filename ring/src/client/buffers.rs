@@ -21,21 +21,11 @@ pub(super) struct Buffers {
 
 impl Buffers {
     /// Maps and registers `count` (a power of two) buffers of `bytes_each`.
-    pub(super) fn register(
-        submitter: &Submitter<'_>,
-        count: u16,
-        bytes_each: u32,
-    ) -> io::Result<Self> {
+    pub(super) fn register(submitter: &Submitter<'_>, count: u16, bytes_each: u32) -> io::Result<Self> {
         assert!(count.is_power_of_two(), "the kernel masks buffer positions");
         let entries = Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?;
         let data = Mapping::new(usize::from(count) * bytes_each as usize)?;
-        let mut buffers = Self {
-            entries,
-            data,
-            count,
-            bytes_each,
-            tail: 0,
-        };
+        let mut buffers = Self { entries, data, count, bytes_each, tail: 0 };
         // SAFETY: the mapping is page-aligned, holds `count` entries, and is unmapped only
         // after `unregister`.
         unsafe {
@@ -70,18 +60,12 @@ impl Buffers {
     /// Writes a buffer into the next free entry; the kernel sees it after `publish`.
     pub(super) fn give_back(&mut self, buffer: u16) {
         let place = usize::from(self.tail & (self.count - 1));
-        let address =
-            self.data.start.as_ptr() as u64 + u64::from(buffer) * u64::from(self.bytes_each);
+        let address = self.data.start.as_ptr() as u64 + u64::from(buffer) * u64::from(self.bytes_each);
         // SAFETY: `place` is below `count`, so the entry is inside the mapping; the kernel does
         // not read entries beyond the published tail. Fields are written singly because the tail
         // lies in an unused field of entry 0.
         unsafe {
-            let entry = &mut *self
-                .entries
-                .start
-                .cast::<BufRingEntry>()
-                .as_ptr()
-                .add(place);
+            let entry = &mut *self.entries.start.cast::<BufRingEntry>().as_ptr().add(place);
             entry.set_addr(address);
             entry.set_len(self.bytes_each);
             entry.set_bid(buffer);

@@ -59,11 +59,7 @@ pub struct Outcome {
 impl Fan {
     /// A fan without sockets; a ring takes at most `files_max` of them.
     pub fn new(files_max: u32) -> Self {
-        Self {
-            rings: Vec::new(),
-            files_max,
-            dead: 0,
-        }
+        Self { rings: Vec::new(), files_max, dead: 0 }
     }
 
     /// Accepts all that is wanted, from every listener at once.
@@ -79,10 +75,7 @@ impl Fan {
                 return Ok(());
             }
             let bare = Bare::new(here, 1024)?;
-            let mut ring = Ring {
-                bare,
-                classes: vec![None; here as usize],
-            };
+            let mut ring = Ring { bare, classes: vec![None; here as usize] };
             let mut shares = Vec::new();
             let mut room = here;
             for wanted in &mut wanted {
@@ -136,8 +129,7 @@ impl Ring {
             if Instant::now() > deadline {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            self.bare
-                .wait(1024, Duration::ZERO, Duration::from_millis(100))?;
+            self.bare.wait(1024, Duration::ZERO, Duration::from_millis(100))?;
             while let Some(completion) = self.bare.next() {
                 if completion.result() < 0 {
                     return Err(io::Error::from_raw_os_error(-completion.result()));
@@ -151,8 +143,7 @@ impl Ring {
     }
 
     fn ask(&mut self, listener: &TcpListener, slot: u32) -> io::Result<()> {
-        let place = types::DestinationSlot::try_from_slot_target(slot)
-            .map_err(|_| io::ErrorKind::InvalidInput)?;
+        let place = types::DestinationSlot::try_from_slot_target(slot).map_err(|_| io::ErrorKind::InvalidInput)?;
         let listener = types::Fd(listener.as_raw_fd());
         let entry = opcode::Accept::new(listener, std::ptr::null_mut(), std::ptr::null_mut())
             .file_index(Some(place))
@@ -183,10 +174,7 @@ impl Ring {
 
     fn send(&mut self, slot: usize, message: &[u8]) -> io::Result<()> {
         let flags = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-        #[allow(
-            clippy::cast_possible_truncation,
-            reason = "slots and messages are small"
-        )]
+        #[allow(clippy::cast_possible_truncation, reason = "slots and messages are small")]
         let (file, bytes) = (types::Fixed(slot as u32), message.len() as u32);
         let entry = opcode::Send::new(file, message.as_ptr(), bytes)
             .flags(flags)
