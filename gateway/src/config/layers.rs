@@ -158,7 +158,7 @@ fn in_file(name: &str, text: &str, error: &toml::de::Error) -> ConfigError {
 }
 
 fn line_at(text: &str, offset: usize) -> usize {
-    1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count()
+    text.char_indices().take_while(|(at, _)| *at < offset).filter(|(_, c)| *c == '\n').count() + 1
 }
 
 /// The path of the innermost key whose name or value covers `span`.

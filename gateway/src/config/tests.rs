@@ -201,7 +201,9 @@ fn flatten(prefix: &str, value: &toml::Value, out: &mut BTreeSet<(String, String
             }
         }
         toml::Value::Array(items) if items.iter().any(toml::Value::is_table) => {
-            items.iter().for_each(|item| flatten(prefix, item, out));
+            for item in items {
+                flatten(prefix, item, out);
+            }
         }
         value => {
             out.insert((prefix.into(), value.to_string()));

@@ -39,12 +39,15 @@ pub struct Machine {
     outgoing: OutgoingQueues,
     links: Arc<[Arc<ShardLink>]>,
     tallies: Arc<Tallies>,
-    inspections: HashMap<u64, (Instant, oneshot::Sender<Option<Box<Inspection>>>)>,
+    inspections: HashMap<u64, Inspecting>,
     next_token: u64,
     /// Shards that have not said they are drained.
     serving: usize,
     drained: Option<oneshot::Sender<()>>,
 }
+
+/// A handler that waits for its shard's answer, and since when.
+type Inspecting = (Instant, oneshot::Sender<Option<Box<Inspection>>>);
 
 /// What a round over the report queues left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

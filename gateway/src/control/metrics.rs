@@ -83,13 +83,12 @@ impl Collector for Source {
         let turns = self.spread(|s| &s.turn_us);
         turns.encode(
             &mut encoder,
-            "turn",
-            "Duration of a shard's turn without its sleep",
-            Some(Unit::Seconds),
+            ("turn", "Duration of a shard's turn without its sleep"),
+            Some(&Unit::Seconds),
             1e-6,
         )?;
         let runs = self.spread(|s| &s.run_messages);
-        runs.encode(&mut encoder, "run_messages", "Messages joined into one run", None, 1.0)
+        runs.encode(&mut encoder, ("run_messages", "Messages joined into one run"), None, 1.0)
     }
 }
 
@@ -155,22 +154,17 @@ impl Histogram {
     /// `scale` turns a recorded value into the metric's unit.
     #[allow(clippy::cast_precision_loss, reason = "metrics are f64")]
     fn encode(
-        self,
+        &self,
         encoder: &mut DescriptorEncoder<'_>,
-        name: &str,
-        help: &str,
-        unit: Option<Unit>,
+        (name, help): (&str, &str),
+        unit: Option<&Unit>,
         scale: f64,
     ) -> fmt::Result {
-        let last = self.counts.iter().rposition(|count| *count > 0).unwrap_or(0);
-        let bound = |at: usize| ((1u64 << at) - 1) as f64 * scale;
-        // The last bucket of a spread has no upper bound; empty buckets above the highest value are left out.
-        let mut buckets: Vec<(f64, u64)> =
-            (0..SPREAD_BUCKETS - 1).take(last + 1).map(|at| (bound(at), self.counts[at])).collect();
-        let counted: u64 = buckets.iter().map(|(_, count)| count).sum();
-        let count: u64 = self.counts.iter().sum();
-        buckets.push((f64::MAX, count - counted));
-        let mut metric = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Histogram)?;
+        // The last bucket of a spread has no upper bound.
+        let bound = |at: usize| if at == SPREAD_BUCKETS - 1 { f64::MAX } else { ((1u64 << at) - 1) as f64 * scale };
+        let buckets: Vec<_> = self.counts.iter().enumerate().map(|(at, count)| (bound(at), *count)).collect();
+        let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Histogram)?;
+        let count = self.counts.iter().sum();
         metric.encode_histogram::<[(&str, &str); 0]>(self.sum as f64 * scale, count, &buckets, None)
     }
 }

@@ -62,16 +62,16 @@ fn limits(config: &Config) {
 
 fn first_steps(app: &App) -> String {
     let api = app.bound.api;
-    let mut text = format!(
-        "\nHalley is up in developer mode: anybody may log in and push, on loopback only.\n\n  page       http://{api}/\n"
-    );
-    for ((transport, address), listener) in app.bound.listeners.iter().zip(&app.config.settings.listener) {
-        text += &match transport {
-            Transport::Tcp => format!("  tcp        {address}\n"),
-            Transport::Ws => format!("  websocket  ws://{address}{}\n", listener.path),
-        };
-    }
-    text + &format!(
-        "\nPush to everybody:\n\n  curl -d 'hello' 'http://{api}/goim/push/all?operation=1000'\n\nCtrl-C stops it.\n\n"
-    )
+    let listeners = app.bound.listeners.iter().zip(&app.config.settings.listener);
+    let listeners = listeners.map(|((transport, address), listener)| match transport {
+        Transport::Tcp => format!("  tcp        {address}\n"),
+        Transport::Ws => format!("  websocket  ws://{address}{}\n", listener.path),
+    });
+    [
+        "\nHalley is up in developer mode: anybody may log in and push, on loopback only.\n\n".into(),
+        format!("  page       http://{api}/\n"),
+        listeners.collect(),
+        format!("\nPush to everybody:\n\n  curl -d 'hello' 'http://{api}/goim/push/all?operation=1000'\n\nCtrl-C stops it.\n\n"),
+    ]
+    .concat()
 }

@@ -136,11 +136,8 @@ async fn serve(
     let (stop, mut stopped) = unbounded();
     signals.spawn(move |signal| drop(stop.unbounded_send(signal))).map_err(system("reading signals"))?;
     ready::announce(app);
-    loop {
-        match stopped.recv().await {
-            Ok(Signal::Reload) => tracing::warn!(event = "reload", "not supported in this version: restart instead"),
-            Ok(Signal::Stop) | Err(_) => break,
-        }
+    while let Ok(Signal::Reload) = stopped.recv().await {
+        tracing::warn!(event = "reload", "not supported in this version: restart instead");
     }
     monoio::spawn(async move {
         while let Ok(signal) = stopped.recv().await {
@@ -161,8 +158,9 @@ async fn drain(app: &App, machine: &RefCell<Machine>) {
     app.draining.store(true, Ordering::Relaxed);
     let drained = machine.borrow_mut().drain(deadline_ms);
     let patience = Duration::from_millis(deadline_ms.into()) + DRAIN_GRACE;
-    match monoio::time::timeout(patience, drained).await {
-        Ok(_) => tracing::info!(event = "stopped"),
-        Err(_) => tracing::warn!(event = "stopped", "a shard did not drain in time"),
+    if monoio::time::timeout(patience, drained).await.is_ok() {
+        tracing::info!(event = "stopped");
+    } else {
+        tracing::warn!(event = "stopped", "a shard did not drain in time");
     }
 }

@@ -63,7 +63,7 @@ fn delete<H: Handler<T, Shared>, T: 'static>(path: &'static str, handler: H) -> 
 }
 
 impl Route {
-    fn to_anybody(mut self) -> Self {
+    fn for_anybody(mut self) -> Self {
         self.access = Access::Anybody;
         self
     }
@@ -88,8 +88,8 @@ pub fn routes() -> Vec<Route> {
         delete("/v1/connections/{key}", connections::kick),
         get("/v1/stats", stats::stats),
         get("/metrics", health::metrics),
-        get("/healthz", health::alive).to_anybody(),
-        get("/readyz", health::ready).to_anybody(),
+        get("/healthz", health::alive).for_anybody(),
+        get("/readyz", health::ready).for_anybody(),
     ]
 }
 

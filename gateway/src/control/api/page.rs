@@ -15,15 +15,15 @@ const MODULE: &str = "text/javascript; charset=utf-8";
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        get("/", || file(HTML, include_str!("../../../page/index.html"))),
-        get("/page.css", || file(CSS, include_str!("../../../page/page.css"))),
-        get("/page.js", || file(MODULE, include_str!("../../../page/page.js"))),
-        get("/goim.js", || file(MODULE, include_str!("../../../page/goim.js"))),
+        get("/", || async { file(HTML, include_str!("../../../page/index.html")) }),
+        get("/page.css", || async { file(CSS, include_str!("../../../page/page.css")) }),
+        get("/page.js", || async { file(MODULE, include_str!("../../../page/page.js")) }),
+        get("/goim.js", || async { file(MODULE, include_str!("../../../page/goim.js")) }),
         get("/dev.json", addresses),
     ]
 }
 
-async fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
+fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
     // A page open in a browser over a restart must not keep an older script.
     ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text)
 }
