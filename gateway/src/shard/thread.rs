@@ -41,9 +41,10 @@ pub fn run(start: ShardStart) {
         let turn = shard.turn(u64::try_from((before - began).as_millis()).unwrap_or(u64::MAX));
         link.stats.turn_us.record(u64::try_from(before.elapsed().as_micros()).unwrap_or(u64::MAX));
         link.stats.allocations.set(alloc::allocations() - allocations);
+        // After the last turn too: control hears that the shard has drained through an entry not yet submitted.
+        shard.wait(turn);
         if turn == Turn::Done {
             return;
         }
-        shard.wait(turn);
     }
 }
