@@ -35,14 +35,15 @@ pub fn floor(arguments: &FloorArgs, interrupt: &Interrupt) -> Result<(Measured, 
     let run = floor_run(&arguments.run, arguments.transport.clone());
     let mut floor = Floor::default();
     let mut measured = None;
-    for kind in [Kind::Ring, Kind::Send] {
-        let whole = floor_pass(&run, kind, &mut floor, interrupt)?;
+    for kind in Kind::possible(arguments.run.connections) {
+        let whole = floor_pass(&run, *kind, &mut floor, interrupt)?;
         measured = measured.or(whole);
         if interrupt.is_set() {
             break;
         }
     }
     let mut measured = measured.ok_or(Failure::Run("no pass of the floor was made".to_owned()))?;
+    measured.invalid_reasons.clear(); // they come again, with the name of their pass
     measured.doubt_floor(&floor);
     Ok((measured, floor))
 }
@@ -57,7 +58,7 @@ pub fn broadcast(arguments: &BroadcastArgs, interrupt: &Interrupt) -> Result<(Me
     let transports = arguments.target.iter().map(|target| target.transport).collect();
     let run = floor_run(&arguments.run, transports);
     let mut floor = Floor::default();
-    let kinds: &[Kind] = if arguments.with_floor { &[Kind::Ring, Kind::Send] } else { &[] };
+    let kinds = if arguments.with_floor { Kind::possible(arguments.run.connections) } else { &[] };
     for kind in kinds {
         floor_pass(&run, *kind, &mut floor, interrupt)?;
     }
@@ -98,7 +99,7 @@ fn server_pass(arguments: &BroadcastArgs, interrupt: &Interrupt) -> Result<Measu
         gather: Duration::from_micros(run.gather_us),
     });
     let fleet = Fleet::start(&plan, run.connections, spread.threads);
-    let bar = bar(run.connections, "logged in");
+    let bar = bar(u64::from(run.connections), "logged in");
     fleet.wait_ready(duration(run.patience), interrupt, |ready| bar.set_position(ready)).map_err(Failure::Run)?;
     bar.finish_and_clear();
     std::thread::sleep(duration(run.settle));
@@ -109,6 +110,7 @@ fn server_pass(arguments: &BroadcastArgs, interrupt: &Interrupt) -> Result<Measu
         stats: stats.as_ref(),
         net_before: &net_before,
         interrupt,
+        bar: bar(pass(run).deliveries(run.connections), "delivered"),
     };
     let measured = measure(&mut Source::Http(&push), &pass(run), &watched).map_err(Failure::Run)?;
     fleet.stop();
@@ -147,8 +149,8 @@ fn pass(run: &RunArgs) -> Pass {
 }
 
 /// A progress bar on standard error, invisible if that is no terminal.
-fn bar(length: u32, what: &'static str) -> ProgressBar {
+pub fn bar(length: u64, what: &'static str) -> ProgressBar {
     let template = "{bar:40} {pos}/{len} {msg} {elapsed}";
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(u64::from(length)).with_style(style).with_message(what)
+    ProgressBar::new(length).with_style(style).with_message(what)
 }

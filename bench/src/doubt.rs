@@ -74,13 +74,18 @@ impl Watchdog {
         self.stop.store(true, Ordering::Relaxed);
     }
 
+    /// Whether `stop` was called.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     /// Wakes every 10 ms until stopped; answers by how much it woke too late at worst, in ms.
     #[allow(clippy::cast_precision_loss, reason = "milliseconds")]
     pub fn watch(&self) -> f64 {
         let step_ns = clock::nanoseconds(Duration::from_millis(10));
         let mut worst_ns = 0;
         let mut before_ns = clock::now_ns();
-        while !self.stop.load(Ordering::Relaxed) {
+        while !self.is_stopped() {
             clock::sleep_until(before_ns + step_ns);
             let now_ns = clock::now_ns();
             worst_ns = worst_ns.max((now_ns - before_ns).saturating_sub(step_ns));

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::broadcast;
 use crate::clients::Plan;
 use crate::cost::NetCounters;
 use crate::fleet::Fleet;
@@ -147,6 +148,7 @@ impl FloorRun {
             stats: None,
             net_before: &net_before,
             interrupt,
+            bar: broadcast::bar(self.pass.deliveries(self.connections), "delivered by the floor"),
         };
         let measured = measure(&mut Source::Floor(&mut child), &self.pass, &watched)?;
         fleet.stop();

@@ -28,6 +28,15 @@ pub enum Kind {
     Send,
 }
 
+impl Kind {
+    /// Both, unless plain descriptors are too few for so many connections.
+    pub fn possible(connections: u32) -> &'static [Self] {
+        const OTHER_FILES: u64 = 64;
+        let enough = machine::raise_nofile() >= u64::from(connections) + OTHER_FILES;
+        if enough { &[Self::Ring, Self::Send] } else { &[Self::Ring] }
+    }
+}
+
 /// What the bare server is told on its command line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {

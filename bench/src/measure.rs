@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::clients::{Counts, Gathered, Offered};
@@ -40,6 +41,14 @@ pub struct Pass {
     pub grace: Duration,
 }
 
+impl Pass {
+    /// Deliveries that a pass to so many clients makes if nothing is lost.
+    pub fn deliveries(&self, clients: u32) -> u64 {
+        let schedule = Schedule::new(0, self.rate, self.duration, Duration::ZERO);
+        u64::from(schedule.count) * u64::from(clients)
+    }
+}
+
 /// What to watch in a pass.
 pub struct Watched<'a> {
     /// The clients.
@@ -54,6 +63,8 @@ pub struct Watched<'a> {
     pub net_before: &'a NetCounters,
     /// The user.
     pub interrupt: &'a Interrupt,
+    /// Shows deliveries while they are made.
+    pub bar: ProgressBar,
 }
 
 /// What a pass has shown. Deliveries are message × connection; slow clients are counted apart.
@@ -188,6 +199,7 @@ pub fn measure(source: &mut Source<'_>, pass: &Pass, watched: &Watched<'_>) -> R
     let watchdog = Watchdog::default();
     let (pushed, pause_ms_max) = std::thread::scope(|scope| {
         let watching = scope.spawn(|| watchdog.watch());
+        scope.spawn(|| watched.show_until_stopped(&watchdog));
         let pushed = source.run(&schedule, watched.interrupt);
         let slow = watched.slow_clients();
         fleet.drain(offered(&pushed, ready - slow), pass.grace);
@@ -223,6 +235,14 @@ impl Watched<'_> {
             server: self.server_pid.map(usage).transpose()?,
             at_ns: clock::now_ns(),
         })
+    }
+
+    fn show_until_stopped(&self, watchdog: &Watchdog) {
+        while !watchdog.is_stopped() {
+            self.bar.set_position(self.fleet.totals().delivered);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        self.bar.finish_and_clear();
     }
 
     fn slow_clients(&self) -> u64 {
@@ -338,9 +358,7 @@ impl Measured {
         for pass in &floor.passes {
             for reason in &pass.invalid_reasons {
                 let reason = format!("floor ({:?}): {reason}", pass.kind);
-                if !self.invalid_reasons.contains(&reason) {
-                    self.invalid_reasons.push(reason);
-                }
+                self.invalid_reasons.push(reason);
             }
         }
         self.valid = self.invalid_reasons.is_empty();

@@ -1,4 +1,5 @@
 //! What the generator says about servers whose behaviour is known, and about itself.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod support;
 
@@ -60,6 +61,7 @@ fn several_messages_in_one_frame_are_several_deliveries() {
 }
 
 #[test]
+#[allow(clippy::match_same_arms, reason = "one line for each lie")]
 fn drops_repeats_and_swaps_are_reported_exactly() {
     let script = Script {
         deliver: |n, member| {

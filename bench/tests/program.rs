@@ -1,4 +1,5 @@
 //! The program as a user runs it: exit status, files, signals, and the floor in a child process.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod support;
 

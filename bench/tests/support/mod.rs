@@ -1,5 +1,5 @@
 //! A goim v2 server of a few threads that does to each message what a test tells it to.
-#![allow(clippy::unwrap_used, reason = "only tests use it")]
+#![allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "only tests use it")]
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
