@@ -99,9 +99,9 @@ fn server_pass(arguments: &BroadcastArgs, interrupt: &Interrupt) -> Result<Measu
         gather: Duration::from_micros(run.gather_us),
     });
     let fleet = Fleet::start(&plan, run.connections, spread.threads);
-    let bar = bar(u64::from(run.connections), "logged in");
-    fleet.wait_ready(duration(run.patience), interrupt, |ready| bar.set_position(ready)).map_err(Failure::Run)?;
-    bar.finish_and_clear();
+    let logins = progress(u64::from(run.connections), "logged in");
+    fleet.wait_ready(duration(run.patience), interrupt, |ready| logins.set_position(ready)).map_err(Failure::Run)?;
+    logins.finish_and_clear();
     std::thread::sleep(duration(run.settle));
     let watched = Watched {
         fleet: &fleet,
@@ -110,7 +110,7 @@ fn server_pass(arguments: &BroadcastArgs, interrupt: &Interrupt) -> Result<Measu
         stats: stats.as_ref(),
         net_before: &net_before,
         interrupt,
-        bar: bar(pass(run).deliveries(run.connections), "delivered"),
+        bar: progress(pass(run).deliveries(run.connections), "delivered"),
     };
     let measured = measure(&mut Source::Http(&push), &pass(run), &watched).map_err(Failure::Run)?;
     fleet.stop();
@@ -149,7 +149,7 @@ fn pass(run: &RunArgs) -> Pass {
 }
 
 /// A progress bar on standard error, invisible if that is no terminal.
-pub fn bar(length: u64, what: &'static str) -> ProgressBar {
+pub fn progress(length: u64, what: &'static str) -> ProgressBar {
     let template = "{bar:40} {pos}/{len} {msg} {elapsed}";
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(length).with_style(style).with_message(what)

@@ -148,7 +148,7 @@ impl FloorRun {
             stats: None,
             net_before: &net_before,
             interrupt,
-            bar: broadcast::bar(self.pass.deliveries(self.connections), "delivered by the floor"),
+            bar: broadcast::progress(self.pass.deliveries(self.connections), "delivered by the floor"),
         };
         let measured = measure(&mut Source::Floor(&mut child), &self.pass, &watched)?;
         fleet.stop();
