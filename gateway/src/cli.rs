@@ -9,7 +9,7 @@ use clap::Parser;
 #[command(name = "halley", version)]
 pub(crate) struct Cli {
     /// Configuration file (docs/configuration.md).
-    #[arg(long, value_name = "FILE", conflicts_with = "dev", required_unless_present = "dev")]
+    #[arg(long, value_name = "FILE", conflicts_with = "dev")]
     pub(crate) config: Option<PathBuf>,
     /// Try it: TCP 127.0.0.1:3101, WebSocket 127.0.0.1:3102, API and page 127.0.0.1:3111, anybody may log in.
     #[arg(long)]

@@ -46,7 +46,12 @@ fn sources(cli: &Cli) -> Result<Sources, String> {
             let text = std::fs::read_to_string(path).map_err(|cause| format!("cannot read {name}: {cause}"))?;
             Some((name, text))
         }
-        None => None,
+        None if cli.dev => None,
+        None => {
+            return Err(
+                "nothing to start: try it with `halley --dev`, or give a file with `halley --config FILE`".into()
+            );
+        }
     };
     Ok(Sources { file, environment: environment.collect() })
 }

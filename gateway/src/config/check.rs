@@ -49,6 +49,9 @@ impl Check<'_> {
     fn ranges(&self) -> Result<(), ConfigError> {
         let Settings { shard, nodes, .. } = self.settings;
         let payload = limits::PAYLOAD_BYTES_MAX as u64;
+        if self.settings.kafka.is_some() {
+            return self.wrong("kafka", "is not in this version: remove the table; pushes come in through the API");
+        }
         if let Some(connections_max) = self.settings.connections_max {
             self.range(
                 "connections_max",
@@ -145,6 +148,9 @@ impl Check<'_> {
             Login::Jwt | Login::Hook => {
                 return self.wrong(&key("login"), "is not in this version: use \"open\" or \"refuse\"");
             }
+        }
+        if listener.tls.is_some() {
+            return self.wrong(&key("tls"), "is not in this version: remove it and end TLS in front of the gateway");
         }
         if !listener.path.starts_with('/') {
             return self.wrong(

@@ -147,7 +147,11 @@ fn merge(under: &mut Table, over: Table) {
 }
 
 fn in_environment(variable: &str, error: &toml::de::Error) -> ConfigError {
-    ConfigError { place: Place::Environment(variable.into()), key: String::new(), problem: error.message().into() }
+    let mut problem = error.message().replace('\n', " ");
+    if problem.ends_with("expected a sequence") {
+        problem += ": write a list as TOML does, such as [\"…\"]";
+    }
+    ConfigError { place: Place::Environment(variable.into()), key: String::new(), problem }
 }
 
 fn in_file(name: &str, text: &str, error: &toml::de::Error) -> ConfigError {

@@ -31,6 +31,9 @@ pub struct Settings {
     pub log: Log,
     /// `[[listener]]`.
     pub listener: Vec<Listener>,
+    /// `[kafka]`; named, not in this version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<toml::Table>,
 }
 
 impl Default for Settings {
@@ -46,6 +49,7 @@ impl Default for Settings {
             nodes: Nodes::default(),
             log: Log::default(),
             listener: Vec::new(),
+            kafka: None,
         }
     }
 }
@@ -316,6 +320,9 @@ pub struct Listener {
     pub tcp_user_timeout_ms: u32,
     /// Silence after which the kernel probes the peer, milliseconds. 0: never.
     pub keepalive_ms: u32,
+    /// Certificates; named, not in this version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<toml::Value>,
 }
 
 impl Default for Listener {
@@ -336,6 +343,7 @@ impl Default for Listener {
             linger_ms_max: 2000,
             tcp_user_timeout_ms: 30_000,
             keepalive_ms: 60_000,
+            tls: None,
         }
     }
 }

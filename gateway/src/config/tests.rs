@@ -45,6 +45,8 @@ fn errors_name_file_line_key_and_what_would_be_right() {
             "[api]\nauth = \"none\"\n[[listener]]\nlogin = \"open\"".into(),
             &["halley.toml:3: listener[0].bind", "is missing"],
         ),
+        (listener("tls = true"), &["halley.toml:6: listener[0].tls", "not in this version"]),
+        (format!("{OPEN}[kafka]\nbrokers = []"), &["halley.toml:6: kafka", "not in this version"]),
         (listener("path = \"sub\""), &["listener[0].path", "\"/sub\""]),
         (listener("origins = [\"https://a\"]"), &["listener[0].origins", "transport = \"ws\""]),
         (listener("outbox_bytes_max = 16000"), &["listener[0].outbox_bytes_max", "shard.run_bytes_max", "16384"]),
@@ -99,7 +101,7 @@ fn an_error_in_the_environment_names_the_variable() {
         ("HALLEY__SHARDS", "0", "1 to 64"),
         ("HALLEY__API__BINF", "x", "unknown field `binf`"),
         ("HALLEY__API__AUTH", "maybe", "`token` or `none`"),
-        ("HALLEY__LISTENER__0__BIND", "x", "expected a sequence"),
+        ("HALLEY__LISTENER__0__BIND", "x", "[\"…\"]"),
         ("HALLEY__DEV__TCP", "127.0.0.1:0", "unknown field `dev`"),
     ] {
         let error = error(&with_environment(file(OPEN), &[(variable, value)]));

@@ -81,8 +81,10 @@ async fn serve(stream: TcpStream, router: Router, limits: HttpLimits) {
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(MonoioIo::new(StreamWrapper::new(stream)), TowerToHyperService::new(router))
         .await;
-    if let Err(error) = served {
-        // A caller's fault, told to it as far as HTTP can.
+    if let Err(error) = served
+        && !error.is_incomplete_message()
+    {
+        // A caller's fault, told to it as far as HTTP can. One that just went is none.
         tracing::debug!(%error, "an API connection ended early");
     }
 }

@@ -38,6 +38,7 @@ pub struct Machine {
     control: Control,
     outgoing: OutgoingQueues,
     links: Arc<[Arc<ShardLink>]>,
+    bell: Arc<ControlBell>,
     tallies: Arc<Tallies>,
     inspections: HashMap<u64, Inspecting>,
     next_token: u64,
@@ -62,12 +63,13 @@ enum Round {
 
 impl Machine {
     /// Control over shards that have been started.
-    pub fn new(control: Control, links: Arc<[Arc<ShardLink>]>, tallies: Arc<Tallies>) -> Self {
+    pub fn new(control: Control, links: Arc<[Arc<ShardLink>]>, bell: Arc<ControlBell>, tallies: Arc<Tallies>) -> Self {
         Self {
             outgoing: OutgoingQueues::new(Arc::clone(&links)),
             serving: links.len(),
             control,
             links,
+            bell,
             tallies,
             inspections: HashMap::new(),
             next_token: 0,
@@ -79,6 +81,7 @@ impl Machine {
     pub fn drain(&mut self, deadline_ms: u32) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         self.control.drain(deadline_ms, &mut self.outgoing);
+        self.wake_if_blocked();
         self.drained = Some(sender);
         self.tell_if_drained();
         receiver
@@ -168,6 +171,14 @@ impl Machine {
                 self.control.inspect(conn, self.next_token, &mut self.outgoing);
             }
         }
+        self.wake_if_blocked();
+    }
+
+    /// Orders that found a queue full are tried again by the task that takes reports, which may sleep.
+    fn wake_if_blocked(&self) {
+        if self.outgoing.waiting() > 0 {
+            let _ = bell::ring(&self.bell);
+        }
     }
 
     fn tick(&mut self, now: Instant) {
@@ -181,15 +192,12 @@ impl Machine {
 }
 
 /// Starts the tasks. Must be called within the runtime.
-pub fn spawn(
-    machine: &Rc<RefCell<Machine>>,
-    bell: Arc<ControlBell>,
-    commands: mpsc::UnboundedReceiver<Command>,
-) -> io::Result<()> {
+pub fn spawn(machine: &Rc<RefCell<Machine>>, commands: mpsc::UnboundedReceiver<Command>) -> io::Result<()> {
+    let bell = Arc::clone(&machine.borrow().bell);
     let waiter = Waiter::new(&bell)?;
-    monoio::spawn(pump(Rc::clone(machine), bell, waiter));
+    monoio::spawn(pump(Rc::clone(machine), Arc::clone(&bell), waiter));
     monoio::spawn(obey(Rc::clone(machine), commands));
-    monoio::spawn(tick(Rc::clone(machine)));
+    monoio::spawn(tick(Rc::clone(machine), bell));
     Ok(())
 }
 
@@ -230,10 +238,14 @@ async fn obey(machine: Rc<RefCell<Machine>>, mut commands: mpsc::UnboundedReceiv
     }
 }
 
-async fn tick(machine: Rc<RefCell<Machine>>) {
+/// Once a second what is due then. It also looks for reports, so that a lost bell is a delay and not a hang.
+async fn tick(machine: Rc<RefCell<Machine>>, bell: Arc<ControlBell>) {
     let mut interval = monoio::time::interval(Duration::from_secs(1));
     loop {
         interval.tick().await;
         machine.borrow_mut().tick(Instant::now());
+        if machine.borrow().has_reports() {
+            let _ = bell::ring(&bell);
+        }
     }
 }

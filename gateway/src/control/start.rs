@@ -24,7 +24,7 @@ use crate::config::{Config, KeyPolicy, Login};
 use crate::directory::{DirectoryWriter, HashSecret};
 use crate::dispatch::Dispatch;
 use crate::limits;
-use crate::link::ShardLink;
+use crate::link::{ControlBell, ShardLink};
 
 /// Entries of control's ring.
 const RING_ENTRIES: u32 = 256;
@@ -73,9 +73,9 @@ pub fn run(config: Config, run_shard: RunShard) -> Result<(), StartError> {
         .build()
         .map_err(system("making control's io_uring (see kernel.io_uring_disabled, seccomp, container profile)"))?;
     shards::start(&config, sockets.listeners, &links, &bell, run_shard)?;
-    let (app, machine, commands) = assemble(config, bound, links);
+    let (app, machine, commands) = assemble(config, bound, links, bell);
     runtime.block_on(async {
-        machine::spawn(&machine, bell, commands).map_err(system("waiting on an eventfd"))?;
+        machine::spawn(&machine, commands).map_err(system("waiting on an eventfd"))?;
         serve(&app, &machine, signals, sockets.api).await
     })
 }
@@ -85,6 +85,7 @@ pub fn assemble(
     config: Config,
     bound: Bound,
     links: Arc<[Arc<ShardLink>]>,
+    bell: Arc<ControlBell>,
 ) -> (Arc<App>, Rc<RefCell<Machine>>, UnboundedReceiver<Command>) {
     let secret = HashSecret::random();
     let writer = DirectoryWriter::new(links.len(), limits::SHARD_ROOMS_MAX, &secret);
@@ -92,7 +93,7 @@ pub fn assemble(
     let directory = Arc::clone(control.directory());
     let tallies = Arc::<Tallies>::default();
     let (commands, commanded) = unbounded();
-    let machine = Machine::new(control, Arc::clone(&links), Arc::clone(&tallies));
+    let machine = Machine::new(control, Arc::clone(&links), bell, Arc::clone(&tallies));
     let app = App {
         dispatch: Dispatch::new(Arc::clone(&directory), Arc::clone(&links)),
         draining: AtomicBool::new(false),

@@ -84,9 +84,9 @@ fn run_with_links(config: Config, links: Arc<[Arc<ShardLink>]>, test: impl Async
             ],
             api: ([127, 0, 0, 1], 3111).into(),
         };
-        let (app, machine, commands) = start::assemble(config, bound, links);
         let bell = Arc::new(bell::new_bell().expect("an eventfd"));
-        machine::spawn(&machine, Arc::clone(&bell), commands).expect("a pollable eventfd");
+        let (app, machine, commands) = start::assemble(config, bound, links, Arc::clone(&bell));
+        machine::spawn(&machine, commands).expect("a pollable eventfd");
         let gateway = Gateway { router: api::router(Arc::clone(&app)), app, bell };
         monoio::time::timeout(PATIENCE, test(&gateway)).await.expect("nothing hangs");
     });
@@ -128,6 +128,17 @@ impl Gateway {
 
     /// A client logs in on a shard and is answered.
     pub(crate) async fn ask_to_log_in(&self, shard: u8, slot: u32, login: &str) -> (ConnWord, Verdict) {
+        let conn = self.ask(shard, slot, login);
+        loop {
+            if let Order::Answer { conn: answered, verdict, .. } = self.order(shard).await {
+                assert_eq!(answered, conn);
+                return (conn, verdict);
+            }
+        }
+    }
+
+    /// A client asks to log in.
+    pub(crate) fn ask(&self, shard: u8, slot: u32, login: &str) -> ConnWord {
         let conn = ConnWord::new(ShardIndex(shard), Slot(slot), 1);
         let mut body = [0; packet::BODY_BYTES_MAX];
         body[..login.len()].copy_from_slice(login.as_bytes());
@@ -142,12 +153,7 @@ impl Gateway {
             body,
         };
         self.report(shard, Report::Ask { conn, ask: Box::new(ask) });
-        loop {
-            if let Order::Answer { conn: answered, verdict, .. } = self.order(shard).await {
-                assert_eq!(answered, conn);
-                return (conn, verdict);
-            }
-        }
+        conn
     }
 
     /// A client is in.
