@@ -16,7 +16,7 @@ fn filler() -> Order {
 
 /// Fills what is left of a shard's queue, and returns how much that was.
 fn fill(gateway: &Gateway, shard: usize) -> usize {
-    (0..).take_while(|_| gateway.app.links[shard].put_control(filler()).is_ok()).count()
+    (0..=limits::ORDERS_MAX).take_while(|_| gateway.app.links[shard].put_control(filler()).is_ok()).count()
 }
 
 #[test]
