@@ -11,6 +11,7 @@ use crate::clients::latency_histogram;
 use crate::clock;
 use crate::http::{Answer, Url, read_answer};
 use crate::interrupt::Interrupt;
+use crate::machine;
 use crate::schedule::{Mark, Schedule};
 
 /// Longest sleep between two looks at the interrupt.
@@ -73,37 +74,57 @@ impl HttpPush {
 
     /// Runs one pass.
     pub fn run(&self, schedule: &Schedule, interrupt: &Interrupt) -> Pushed {
-        let mut pushed = Pushed::nothing();
         let stream = match self.url.connect() {
             Ok(stream) => stream,
-            Err(failure) => return Pushed { failure: Some(failure), ..pushed },
+            Err(failure) => return Pushed { failure: Some(failure), ..Pushed::nothing() },
         };
         let written = AtomicU32::new(0);
         let ended = AtomicBool::new(false);
         let reader = Reader { push: self, stream: &stream, written: &written, ended: &ended };
-        std::thread::scope(|scope| {
+        let write = || {
+            machine::hurry();
+            let pushed =
+                self.write_all(&stream, schedule, &written, || interrupt.is_set() || ended.load(Ordering::Relaxed));
+            ended.store(true, Ordering::Release);
+            pushed
+        };
+        let (pushed, answered) = std::thread::scope(|scope| {
             let answers = scope.spawn(|| reader.run(schedule));
-            for sequence in 0..schedule.count {
-                if !sleep_until_due(schedule.due_ns(sequence), interrupt, &ended) {
-                    break;
-                }
-                let late_ns = clock::now_ns().saturating_sub(schedule.due_ns(sequence));
-                pushed.lateness_us.saturating_record(late_ns / 1000);
-                if let Err(error) = self.write(&stream, schedule, sequence) {
-                    let died = format!("pushing message {sequence} failed: {error}");
-                    pushed.failure = Some(died);
-                    break;
-                }
-                pushed.messages += 1;
-                written.store(pushed.messages, Ordering::Release);
-            }
-            ended.store(true, Ordering::Release); // nothing more will be written
-            let Ok(answered) = answers.join() else { return };
-            pushed.refused = answered.refused;
-            pushed.answer_us = answered.answer_us;
-            pushed.unanswered = pushed.messages - answered.count;
-            pushed.failure = answered.failure.or(pushed.failure.take());
+            let pushed = scope.spawn(write).join();
+            (pushed, answers.join())
         });
+        let (Ok(mut pushed), Ok(answered)) = (pushed, answered) else {
+            return Pushed { failure: Some("the pusher failed".to_owned()), ..Pushed::nothing() };
+        };
+        pushed.refused = answered.refused;
+        pushed.answer_us = answered.answer_us;
+        pushed.unanswered = pushed.messages - answered.count;
+        pushed.failure = answered.failure.or(pushed.failure);
+        pushed
+    }
+
+    /// Writes each message when it is due, until all are written or there is a reason to stop.
+    fn write_all(
+        &self,
+        stream: &TcpStream,
+        schedule: &Schedule,
+        written: &AtomicU32,
+        stop: impl Fn() -> bool,
+    ) -> Pushed {
+        let mut pushed = Pushed::nothing();
+        for sequence in 0..schedule.count {
+            if !sleep_until_due(schedule.due_ns(sequence), &stop) {
+                break;
+            }
+            let late_ns = clock::now_ns().saturating_sub(schedule.due_ns(sequence));
+            pushed.lateness_us.saturating_record(late_ns / 1000);
+            if let Err(error) = self.write(stream, schedule, sequence) {
+                pushed.failure = Some(format!("pushing message {sequence} failed: {error}"));
+                break;
+            }
+            pushed.messages += 1;
+            written.store(pushed.messages, Ordering::Release);
+        }
         pushed
     }
 
@@ -117,9 +138,9 @@ impl HttpPush {
 }
 
 /// Sleeps until a message is due; false if there is a reason to stop.
-fn sleep_until_due(due_ns: u64, interrupt: &Interrupt, ended: &AtomicBool) -> bool {
+fn sleep_until_due(due_ns: u64, stop: impl Fn() -> bool) -> bool {
     loop {
-        if interrupt.is_set() || ended.load(Ordering::Relaxed) {
+        if stop() {
             return false;
         }
         let now_ns = clock::now_ns();
