@@ -6,13 +6,13 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::{BroadcastArgs, FloorArgs, RunArgs, duration};
-use crate::clients::{LoginPlan, Plan};
 use crate::cost::NetCounters;
 use crate::fleet::Fleet;
 use crate::floor::{Floor, FloorRun};
 use crate::floor_server::Kind;
 use crate::interrupt::Interrupt;
 use crate::measure::{Measured, Pass, Source, Watched, measure};
+use crate::plan::{LoginPlan, Plan};
 use crate::preflight;
 use crate::push::HttpPush;
 use crate::stats::StatsSource;

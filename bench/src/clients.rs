@@ -2,22 +2,21 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use halley_protocol::login::Login;
 use halley_protocol::{Packet, client, operation, websocket};
 use halley_ring::client::{Actions, Client, Event, Reactor, Sizes};
 use hdrhistogram::Histogram;
 
 use crate::clock;
 use crate::decode::{Decoder, Item, Malformed};
+use crate::plan::Plan;
 use crate::schedule::{Mark, Schedule};
 use crate::tally::{Gaps, Tally, Verdict};
-use crate::target::{Target, Transport};
+use crate::target::Transport;
 
 /// goim's clients say they live every four minutes.
 const HEARTBEAT: Duration = Duration::from_mins(4);
@@ -25,76 +24,10 @@ const HEARTBEAT: Duration = Duration::from_mins(4);
 /// Connections of a thread between connect and login reply; keeps listen queues short.
 const PENDING_MAX: u32 = 256;
 
-/// Sockets from one source address: well below the ephemeral ports of the default range.
-pub const CLIENTS_PER_SOURCE: u32 = 20_000;
-
 /// Latencies up to two minutes in microseconds, three digits.
 pub fn latency_histogram() -> Histogram<u64> {
     #[allow(clippy::expect_used, reason = "the bounds are constants")]
     Histogram::new_with_bounds(1, 120_000_000, 3).expect("bounds are valid")
-}
-
-/// What all clients of a run have in common.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Clients take these in turn.
-    pub targets: Vec<Target>,
-    /// Clients take these in turn; empty: the kernel chooses.
-    pub sources: Vec<IpAddr>,
-    /// How clients log in; none: they do not, and WebSocket is spoken without a handshake.
-    pub login: Option<LoginPlan>,
-    /// The operation of the messages to look for.
-    pub operation: i32,
-    /// Connections a thread begins per second.
-    pub connect_rate: f64,
-    /// Share of the clients that are slow.
-    pub slow_percent: f64,
-    /// Receive buffers of a thread.
-    pub buffers: u16,
-    /// How long a thread out of work lets messages gather; part of the latencies.
-    pub gather: Duration,
-}
-
-/// What clients say when they log in.
-#[derive(Clone, Debug)]
-pub struct LoginPlan {
-    /// Room name as the login carries it (`live://bench`).
-    pub room: String,
-    /// Accepted operations.
-    pub accepts: Vec<i32>,
-    /// Keys are this and the client's number; none: the server makes them.
-    pub keys_prefix: Option<String>,
-}
-
-impl Plan {
-    fn target(&self, number: u32) -> &Target {
-        &self.targets[number as usize % self.targets.len()]
-    }
-
-    fn source(&self, number: u32) -> Option<SocketAddr> {
-        let source = self.sources.get(number as usize % self.sources.len().max(1))?;
-        Some(SocketAddr::new(*source, 0))
-    }
-
-    /// Whether a client is one of the slow, which are spread over all targets alike.
-    fn is_slow(&self, number: u32) -> bool {
-        let place = f64::from(number / u32::try_from(self.targets.len()).unwrap_or(1));
-        let share = self.slow_percent / 100.0;
-        (place * share).floor() < ((place + 1.0) * share).floor()
-    }
-
-    fn login(&self, number: u32) -> Option<Login> {
-        let plan = self.login.as_ref()?;
-        let prefix = plan.keys_prefix.as_ref();
-        Some(Login {
-            mid: i64::from(number) + 1,
-            key: prefix.map_or_else(String::new, |prefix| format!("{prefix}{number}")),
-            room_id: plan.room.clone(),
-            platform: "bench".to_owned(),
-            accepts: plan.accepts.clone(),
-            ..Login::default()
-        })
-    }
 }
 
 /// What a thread is told.

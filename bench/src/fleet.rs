@@ -6,8 +6,9 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::clients::{self, Counts, Gathered, Offered, Order, Plan, Progress, latency_histogram};
+use crate::clients::{self, Counts, Gathered, Offered, Order, Progress, latency_histogram};
 use crate::interrupt::Interrupt;
+use crate::plan::Plan;
 use crate::schedule::Schedule;
 
 /// The clients of a run, connected or connecting.

@@ -10,12 +10,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::broadcast;
-use crate::clients::Plan;
 use crate::cost::NetCounters;
 use crate::fleet::Fleet;
 use crate::floor_server::{Accepted, Done, Kind, Ports, Settings};
 use crate::interrupt::Interrupt;
 use crate::measure::{Latency, Measured, Pass, Source, Watched, measure};
+use crate::plan::Plan;
 use crate::preflight;
 use crate::push::Pushed;
 use crate::schedule::Schedule;

@@ -21,6 +21,7 @@ pub mod http;
 pub mod interrupt;
 pub mod machine;
 pub mod measure;
+pub mod plan;
 pub mod preflight;
 pub mod push;
 pub mod report;

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::time::Duration;
 
-use crate::clients::CLIENTS_PER_SOURCE;
 use crate::machine;
+use crate::plan::CLIENTS_PER_SOURCE;
 use crate::target::Target;
 
 /// How the clients will be spread.

@@ -173,7 +173,14 @@ impl<'a> Report<'a> {
         if let Some(server) = &measured.server {
             let (each, spent) = (server.cpu_us_per_delivery, &server.spent);
             let rss_mib = spent.rss_bytes >> 20;
-            table.row("server CPU", format!("{each:.3} us per delivery, {:.2} s, {rss_mib} MiB", spent.cpu_seconds));
+            let waited: f64 = spent.threads.iter().map(|thread| thread.wait_seconds).sum();
+            table.row(
+                "server CPU",
+                format!(
+                    "{each:.3} us per delivery, {:.2} s (waited {waited:.2} s for a CPU), {rss_mib} MiB",
+                    spent.cpu_seconds
+                ),
+            );
         }
         if let Some(stats) = &measured.stats {
             let dropped: u64 = stats.dropped.values().sum();
