@@ -1,8 +1,10 @@
 //! A simulated ring and network, in memory, seeded and deterministic.
 //!
 //! It keeps the kernel's split: receives and sends complete in their call, closes, polls, accepts and
-//! doorbells only in `wait`. A hostile [`Weather`] cuts sends short, refuses them, and delays and
-//! reorders completions; the same seed gives the same run.
+//! doorbells only in `wait`, of which a sleep brings no more than the kernel runs at once. A close over unread input
+//! is a reset that destroys what the client has not read. A hostile [`Weather`] cuts sends short, refuses them,
+//! breaks connections, and delays and reorders completions; the same seed gives the same run. Nothing is allocated
+//! once queues have grown, so that a test can count the allocations of a shard.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -12,7 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::bell::Bell;
-use crate::{ArmedPolls, Completion, Errno, Received, RecvRequest, Ring, RingCounters, SendFailure, Slot, Wait};
+use crate::{
+    ArmedPolls, Completion, Errno, RECV_BATCH_MAX, Received, RecvRequest, Ring, RingCounters, SEND_BATCH_MAX,
+    SendFailure, Slot, Wait,
+};
 
 /// How unkind the simulated kernel is: chances in 256 for each event.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,6 +32,8 @@ pub struct Weather {
     pub late: u8,
     /// An accept fails.
     pub failed_accept: u8,
+    /// A send or receive finds the connection broken.
+    pub broken: u8,
 }
 
 /// A client of the simulated network.
@@ -49,7 +56,10 @@ struct Endpoint {
     /// Bytes `to_client` holds at most: the kernel's send buffer and the peer's window.
     window: usize,
     client_closed: bool,
+    /// Broken by the client or on the way.
     reset: bool,
+    /// Broken by the server: it closed over unread input.
+    refused: bool,
 }
 
 /// The network that rings and clients share.
@@ -68,6 +78,9 @@ pub struct SimNet(Rc<RefCell<Net>>);
 
 /// Bytes in flight to a client that does not read, unless changed.
 const WINDOW: usize = 16384;
+
+/// Completions that one sleep runs (Linux 6.13, `io_uring/io_uring.c`); the others wait for the next.
+const SLEEP_COMPLETIONS_MAX: usize = 20;
 
 impl SimNet {
     /// A network with so many listeners.
@@ -96,6 +109,8 @@ impl SimNet {
             ready: VecDeque::new(),
             rung: Arc::new(AtomicBool::new(false)),
             notified: Rc::new(RefCell::new(0)),
+            batch: 0,
+            on_sleep: None,
             counters: RingCounters::default(),
         }
     }
@@ -116,6 +131,7 @@ impl SimNet {
             window: WINDOW,
             client_closed: false,
             reset: false,
+            refused: false,
         });
         net.listeners[listener].push_back(id);
         id
@@ -154,6 +170,21 @@ impl SimNet {
         self.0.borrow().endpoints[client.0].server == Server::Closed
     }
 
+    /// Whether the server closed over unread input: what the client had not read is gone.
+    pub fn server_reset(&self, client: ClientId) -> bool {
+        self.0.borrow().endpoints[client.0].refused
+    }
+
+    /// Bytes that the client can read.
+    pub fn arrived(&self, client: ClientId) -> usize {
+        self.0.borrow().endpoints[client.0].to_client.len()
+    }
+
+    /// Clients that no ring has accepted yet.
+    pub fn waiting(&self, listener: usize) -> usize {
+        self.0.borrow().listeners[listener].len()
+    }
+
     /// Which ring accepted the client.
     pub fn accepted_by(&self, client: ClientId) -> Option<usize> {
         match self.0.borrow().endpoints[client.0].server {
@@ -163,7 +194,7 @@ impl SimNet {
     }
 }
 
-/// SplitMix64: enough to choose the weather.
+/// `SplitMix64`: enough to choose the weather.
 #[derive(Debug)]
 struct Random(u64);
 
@@ -193,6 +224,8 @@ struct Place {
     readable: Option<u32>,
     /// Generation of the armed poll for writing.
     writable: Option<u32>,
+    /// The last batch that held a send to it.
+    batch: u64,
     /// Closed while a poll that nobody cancelled was armed: the socket lives on, as in the kernel.
     leaked: bool,
 }
@@ -209,7 +242,6 @@ enum Queued {
 }
 
 /// A simulated reactor.
-#[derive(Debug)]
 pub struct SimRing {
     net: SimNet,
     index: usize,
@@ -222,10 +254,17 @@ pub struct SimRing {
     ready: VecDeque<Completion>,
     rung: Arc<AtomicBool>,
     notified: Rc<RefCell<u64>>,
+    batch: u64,
+    on_sleep: Option<Box<dyn FnMut()>>,
     counters: RingCounters,
 }
 
 impl SimRing {
+    /// Calls `act` each time the ring falls asleep: what other threads do meanwhile.
+    pub fn on_sleep(&mut self, act: impl FnMut() + 'static) {
+        self.on_sleep = Some(Box::new(act));
+    }
+
     /// How often control was notified; shared with the ring.
     pub fn notified(&self) -> Rc<RefCell<u64>> {
         Rc::clone(&self.notified)
@@ -239,7 +278,9 @@ impl SimRing {
     fn start(&mut self, operation: Queued) {
         match operation {
             Queued::Accept { listener, place, slot } => {
-                assert!(self.slots[slot.at()].endpoint.is_none(), "an accept into a used slot replaces it");
+                let into = &self.slots[slot.at()];
+                assert!(into.endpoint.is_none(), "an accept into a used slot replaces it");
+                assert!(into.readable.is_none() && into.writable.is_none(), "a poll of the connection before is armed");
                 let before = self.accepts[usize::from(place)].replace((listener, slot));
                 assert!(before.is_none(), "one accept per place");
             }
@@ -255,10 +296,12 @@ impl SimRing {
                 }
             }
             Queued::Readable(slot, generation) => {
+                assert!(self.slots[slot.at()].endpoint.is_some(), "a poll of an open slot");
                 let before = self.slots[slot.at()].readable.replace(generation);
                 assert!(before.is_none(), "one poll for reading per slot");
             }
             Queued::Writable(slot, generation) => {
+                assert!(self.slots[slot.at()].endpoint.is_some(), "a poll of an open slot");
                 let before = self.slots[slot.at()].writable.replace(generation);
                 assert!(before.is_none(), "one poll for writing per slot");
             }
@@ -269,16 +312,25 @@ impl SimRing {
     fn close_now(&mut self, slot: Slot, generation: u32, armed: ArmedPolls) {
         let place = &mut self.slots[slot.at()];
         let client = place.endpoint.take().expect("a close of an open slot");
-        if armed.readable && let Some(generation) = place.readable.take() {
+        if armed.readable
+            && let Some(generation) = place.readable.take()
+        {
             self.due.push_back(Completion::Readable { slot, generation });
         }
-        if armed.writable && let Some(generation) = place.writable.take() {
+        if armed.writable
+            && let Some(generation) = place.writable.take()
+        {
             self.due.push_back(Completion::Writable { slot, generation });
         }
         if place.readable.is_some() || place.writable.is_some() {
             place.leaked = true;
         } else {
-            self.net.0.borrow_mut().endpoints[client.0].server = Server::Closed;
+            let end = &mut self.net.0.borrow_mut().endpoints[client.0];
+            end.server = Server::Closed;
+            if !end.to_server.is_empty() {
+                end.refused = true;
+                end.to_client.clear();
+            }
         }
         self.due.push_back(Completion::Closed { slot, generation });
     }
@@ -325,9 +377,9 @@ impl SimRing {
     }
 
     /// Lets due completions through, in the order and number that the weather allows.
-    fn release(&mut self) {
+    fn release(&mut self, most: usize) {
         let mut net = self.net.0.borrow_mut();
-        for _ in 0..self.due.len() {
+        for _ in 0..self.due.len().min(most) {
             let Some(completion) = self.due.pop_front() else { break };
             let late = net.weather.late;
             if net.random.chance(late) {
@@ -384,10 +436,12 @@ impl Ring for SimRing {
         self.counters.enters += 1;
         let mut net = self.net.0.borrow_mut();
         let net = &mut *net;
+        assert!(requests.len() <= RECV_BATCH_MAX, "a batch of receives");
         for request in requests {
             let client = self.slots[request.slot.at()].endpoint.expect("a receive on an open slot");
             let into = &mut buffer[request.start..request.start + request.bytes as usize];
             let end = &mut net.endpoints[client.0];
+            end.reset |= net.random.chance(net.weather.broken);
             let mut bytes = into.len().min(end.to_server.len());
             if bytes > 1 && net.random.chance(net.weather.short_recv) {
                 bytes = 1 + net.random.part(bytes);
@@ -413,13 +467,15 @@ impl Ring for SimRing {
         self.counters.enters += 1;
         let mut net = self.net.0.borrow_mut();
         let net = &mut *net;
-        let mut seen = Vec::new();
+        self.batch += 1;
         for (place, (slot, bytes)) in batch.enumerate() {
-            assert!(!seen.contains(&slot), "two sends to one connection in a batch");
-            seen.push(slot);
+            let before = std::mem::replace(&mut self.slots[slot.at()].batch, self.batch);
+            assert_ne!(before, self.batch, "two sends to one connection in a batch");
+            assert!(place < SEND_BATCH_MAX && !bytes.is_empty(), "a batch of sends, each of something");
             let place = u16::try_from(place).expect("a batch is small");
             let client = self.slots[slot.at()].endpoint.expect("a send on an open slot");
             let end = &mut net.endpoints[client.0];
+            end.reset |= net.random.chance(net.weather.broken);
             if end.reset {
                 failures.push(SendFailure { place, result: Err(Errno::CONNRESET) });
                 continue;
@@ -438,16 +494,21 @@ impl Ring for SimRing {
         }
     }
 
-    fn wait(&mut self, _how: Wait) {
+    fn wait(&mut self, how: Wait) {
         self.counters.enters += 1;
-        for operation in std::mem::take(&mut self.queued) {
-            self.start(operation);
+        let mut queued = std::mem::take(&mut self.queued);
+        queued.drain(..).for_each(|operation| self.start(operation));
+        self.queued = queued;
+        if how != Wait::Poll
+            && let Some(act) = &mut self.on_sleep
+        {
+            act();
         }
         self.progress();
         if self.rung.swap(false, Ordering::SeqCst) {
             self.due.push_back(Completion::Doorbell);
         }
-        self.release();
+        self.release(if how == Wait::Poll { usize::MAX } else { SLEEP_COMPLETIONS_MAX });
     }
 
     fn next(&mut self) -> Option<Completion> {
