@@ -93,11 +93,11 @@ pub struct RunArgs {
     #[arg(long)]
     pub hlog: Option<PathBuf>,
     /// Bound: deliveries that may be lost.
-    #[arg(long)]
-    pub max_loss: Option<u64>,
+    #[arg(long = "max-loss", value_name = "DELIVERIES")]
+    pub loss_max: Option<u64>,
     /// Bound: 99th percentile of the latency in milliseconds.
-    #[arg(long)]
-    pub max_p99_ms: Option<f64>,
+    #[arg(long = "max-p99-ms", value_name = "MS")]
+    pub p99_ms_max: Option<f64>,
 }
 
 /// Flags of `floor`.
@@ -161,8 +161,8 @@ pub struct BroadcastArgs {
     #[arg(long)]
     pub with_floor: bool,
     /// Bound: the server's CPU per delivery, as a multiple of the better floor.
-    #[arg(long, requires = "with_floor")]
-    pub max_floor_ratio: Option<f64>,
+    #[arg(long = "max-floor-ratio", requires = "with_floor", value_name = "RATIO")]
+    pub floor_ratio_max: Option<f64>,
 }
 
 /// A number of seconds as a duration.

@@ -36,7 +36,7 @@ fn run(command: Command) -> Result<u8, Failure> {
             let interrupt = prepare(&arguments.run)?;
             let (measured, floor) = broadcast::broadcast(&arguments, &interrupt)?;
             let report = Report::new("broadcast", &arguments, &measured, floor.as_ref());
-            finish(&arguments.run, report, arguments.max_floor_ratio)
+            finish(&arguments.run, report, arguments.floor_ratio_max)
         }
     }
 }

@@ -71,10 +71,10 @@ impl<'a> Report<'a> {
     /// Compares with the bounds the user gave.
     pub fn check_bounds(&mut self, run: &RunArgs, floor_ratio_max: Option<f64>) {
         let (lost, p99) = (self.measured.counts.lost, self.measured.latency_ms.p99);
-        if run.max_loss.is_some_and(|max| lost > max) {
+        if run.loss_max.is_some_and(|max| lost > max) {
             self.bounds_missed.push(format!("{lost} deliveries were lost"));
         }
-        if run.max_p99_ms.is_some_and(|max| p99 > max) {
+        if run.p99_ms_max.is_some_and(|max| p99 > max) {
             self.bounds_missed.push(format!("p99 was {p99:.1} ms"));
         }
         if let (Some(max), Some(ratio)) = (floor_ratio_max, self.floor_ratio)
