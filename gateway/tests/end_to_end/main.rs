@@ -1,0 +1,14 @@
+//! The real binary from outside: what clients, callers and operators of a running gateway see.
+
+mod bad_input;
+mod calls;
+mod delivery;
+mod endings;
+mod handshakes;
+mod page;
+mod restart;
+mod slots;
+mod slow;
+mod start;
+#[path = "../support/mod.rs"]
+mod support;

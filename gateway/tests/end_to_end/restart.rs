@@ -1,0 +1,40 @@
+//! A gateway that goes and comes back on the same ports.
+
+use halley_protocol::operation;
+
+use crate::support::{Client, Gateway, LISTENERS, OPEN, Transport};
+
+#[test]
+fn clients_of_a_gateway_that_was_restarted_log_in_again_and_receive() {
+    let login = |n: usize| format!(r#"{{"key":"k{n}","room_id":"r","accepts":[1]}}"#);
+    let mut gateway = Gateway::open();
+    let ports = [gateway.tcp(), gateway.ws()];
+    let at = |gateway: &Gateway, n: usize| match n % 2 {
+        0 => Client::login(gateway.tcp(), Transport::Tcp, &login(n)),
+        _ => Client::login(gateway.ws(), Transport::WebSocket, &login(n)),
+    };
+    let mut clients: Vec<Client> = (0..20).map(|n| at(&gateway, n)).collect();
+    gateway.curl("/goim/push/all?operation=1", "before");
+    clients.iter_mut().for_each(|client| client.expect_push(1, "before"));
+    gateway.terminate();
+    for (n, client) in clients.into_iter().enumerate() {
+        let mut client = client;
+        if n % 2 == 1 {
+            assert_eq!(client.close_code(), 1012);
+        }
+        drop(client);
+    }
+    assert!(gateway.wait().success(), "{}", gateway.log());
+
+    let mut listeners = LISTENERS.to_owned();
+    for address in ports {
+        listeners = listeners.replacen("127.0.0.1:0", &address.to_string(), 1);
+    }
+    let gateway = Gateway::start(&format!("{OPEN}{listeners}"));
+    assert_eq!([gateway.tcp(), gateway.ws()], ports);
+    let mut clients: Vec<Client> = (0..20).map(|n| at(&gateway, n)).collect();
+    gateway.curl("/goim/push/all?operation=1", "after");
+    clients.iter_mut().for_each(|client| client.expect_push(1, "after"));
+    clients[0].send(operation::HEARTBEAT, 9, b"");
+    gateway.stop();
+}
