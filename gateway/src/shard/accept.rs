@@ -134,6 +134,7 @@ impl Acceptor {
     fn completed(&mut self, place: u16) -> (usize, Slot) {
         let place = &mut self.places[usize::from(place)];
         let slot = place.slot.take().expect("an armed accept");
+        place.cancelling = false;
         self.listeners[place.listener].armed -= 1;
         (place.listener, slot)
     }
@@ -152,6 +153,12 @@ impl Acceptor {
                 ring.unwatch_listener(at);
             }
         }
+    }
+
+    /// Accepts that own a slot.
+    #[cfg(test)]
+    pub(super) fn armed(&self) -> u32 {
+        u32::try_from(self.places.iter().filter(|place| place.slot.is_some()).count()).expect("few places")
     }
 
     /// Whether nothing of this is in flight.
