@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
+use arrayvec::ArrayVec;
+
 use crate::ids::{ConnWord, RoomRef};
+use crate::limits;
 use crate::payload::Payload;
 use crate::reason::CloseReason;
 
@@ -81,8 +84,9 @@ pub struct Grant {
     pub ticket: u64,
     /// The login room, already marked in the directory.
     pub room: Option<RoomRef>,
-    /// Accepted operations, any order, repeats allowed.
-    pub accepts: Vec<i32>,
+    /// Accepted operations, any order, repeats allowed. Held in place: one allocation per login, and of a
+    /// size of its own, so that freed ones do not leave holes among the directory's records.
+    pub accepts: ArrayVec<i32, { limits::ACCEPTS_MAX }>,
     /// The login carried Halley's mark: negative operations are understood.
     pub marked: bool,
 }

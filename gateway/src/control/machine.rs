@@ -42,6 +42,9 @@ pub struct Machine {
     tallies: Arc<Tallies>,
     inspections: HashMap<u64, Inspecting>,
     next_token: u64,
+    /// Connections at the last tick, and when freed memory was last given back.
+    connections_at_tick: u64,
+    connections_at_give_back: u64,
     /// Shards that have not said they are drained.
     serving: usize,
     drained: Option<oneshot::Sender<()>>,
@@ -73,6 +76,8 @@ impl Machine {
             tallies,
             inspections: HashMap::new(),
             next_token: 0,
+            connections_at_tick: 0,
+            connections_at_give_back: 0,
             drained: None,
         }
     }
@@ -183,7 +188,18 @@ impl Machine {
 
     fn tick(&mut self, now: Instant) {
         self.control.publish_online(&self.links);
+        self.give_back();
         self.inspections.retain(|_, (since, answer)| now - *since < INSPECTION_MAX && !answer.is_canceled());
+    }
+
+    /// When connections have come or gone and the rush is over: tables have grown, or records are gone.
+    fn give_back(&mut self) {
+        let connections = self.control.directory().connections();
+        if connections == self.connections_at_tick && connections != self.connections_at_give_back {
+            self.connections_at_give_back = connections;
+            crate::alloc::give_back();
+        }
+        self.connections_at_tick = connections;
     }
 
     fn has_reports(&self) -> bool {

@@ -121,8 +121,9 @@ impl AcceptSets {
         self.free = set.0 + 1;
     }
 
+    /// Sets that somebody has.
     #[cfg(test)]
-    fn in_use(&self) -> usize {
+    pub(super) fn in_use(&self) -> usize {
         self.sets.iter().filter(|set| set.users > 0).count()
     }
 }

@@ -52,6 +52,18 @@ impl Blocks {
         self.push(unit, usize::from(class));
     }
 
+    /// Units that somebody has.
+    #[cfg(test)]
+    pub(super) fn in_use(&self) -> u32 {
+        let free = |class: usize| {
+            let blocks = std::iter::successors(self.free[class].checked_sub(1), |unit| {
+                self.next[*unit as usize].checked_sub(1)
+            });
+            u32::try_from(blocks.count() << class).expect("units are u32")
+        };
+        self.fresh - (0..CLASSES).map(free).sum::<u32>()
+    }
+
     fn pop(&mut self, class: usize) -> Option<u32> {
         let unit = self.free.get(class).copied()?.checked_sub(1)?;
         self.free[class] = self.next[unit as usize];

@@ -1,6 +1,6 @@
 //! The connection table: one hot cache line per connection, the rest apart, and the free slots.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use bytemuck::Zeroable;
 use halley_ring::Slot;
@@ -135,30 +135,21 @@ impl Conn {
 /// What is looked at when a connection comes, asks and goes.
 #[derive(Clone, Copy, Debug, Zeroable)]
 pub(super) struct Cold {
-    address: [u8; 16],
+    /// The address if it is IPv4; others are in a table of their own, which such connections do not touch.
+    v4: [u8; 4],
     port: u16,
+    is_v6: bool,
     /// Tick of its accept.
     pub(super) accepted_at: u32,
 }
 
-impl Cold {
-    fn new(peer: SocketAddr, accepted_at: u32) -> Self {
-        let address = match peer.ip() {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-            IpAddr::V6(v6) => v6,
-        };
-        Self { address: address.octets(), port: peer.port(), accepted_at }
-    }
-
-    pub(super) fn peer(&self) -> SocketAddr {
-        (Ipv6Addr::from(self.address).to_canonical(), self.port).into()
-    }
-}
+const _: () = assert!(size_of::<Cold>() == 12, "as the memory budget says");
 
 /// All connections of a shard. Address space at start, memory when a slot is first used.
 pub(super) struct Table {
     pub(super) hot: Box<[Conn]>,
     cold: Box<[Cold]>,
+    v6: Box<[[u8; 16]]>,
     /// Free slots that have been used before, as a list through `timer_next`.
     free: u32,
     free_count: u32,
@@ -171,6 +162,7 @@ impl Table {
         Self {
             hot: bytemuck::zeroed_slice_box(slots as usize),
             cold: bytemuck::zeroed_slice_box(slots as usize),
+            v6: bytemuck::zeroed_slice_box(slots as usize),
             free: 0,
             free_count: 0,
             fresh: 0,
@@ -221,11 +213,24 @@ impl Table {
 
     /// Begins a connection in a slot that an accept filled.
     pub(super) fn begin(&mut self, slot: Slot, peer: SocketAddr, tick: u32) {
-        self.cold[slot.at()] = Cold::new(peer, tick);
+        let (v4, is_v6) = match peer.ip() {
+            IpAddr::V4(address) => (address.octets(), false),
+            IpAddr::V6(address) => {
+                self.v6[slot.at()] = address.octets();
+                ([0; 4], true)
+            }
+        };
+        self.cold[slot.at()] = Cold { v4, port: peer.port(), is_v6, accepted_at: tick };
     }
 
     pub(super) fn cold(&self, slot: Slot) -> &Cold {
         &self.cold[slot.at()]
+    }
+
+    /// The peer's address.
+    pub(super) fn peer(&self, slot: Slot) -> SocketAddr {
+        let Cold { v4, port, is_v6, .. } = self.cold[slot.at()];
+        if is_v6 { (self.v6[slot.at()], port).into() } else { (v4, port).into() }
     }
 }
 
@@ -262,7 +267,9 @@ mod tests {
     fn an_address_is_kept_as_it_was() {
         for peer in ["127.0.0.1:80", "[2001:db8::1]:65535"] {
             let peer: SocketAddr = peer.parse().expect("an address");
-            assert_eq!(Cold::new(peer, 0).peer(), peer);
+            let mut table = Table::new(1);
+            table.begin(Slot(0), peer, 0);
+            assert_eq!(table.peer(Slot(0)), peer);
         }
     }
 }

@@ -100,7 +100,7 @@ impl Queues {
     pub(super) fn new(slots: u32) -> Self {
         Self {
             writable: VecDeque::with_capacity(slots as usize),
-            replies: VecDeque::with_capacity(slots as usize + super::RECVS_PER_TURN_MAX),
+            replies: VecDeque::with_capacity(2 * slots as usize + super::RECVS_PER_TURN_MAX),
             directs: VecDeque::with_capacity(DIRECTS_MAX),
             all: AllPass { waiting: VecDeque::with_capacity(DIRECTS_MAX), ..AllPass::default() },
         }
@@ -130,10 +130,13 @@ impl<R: Ring> Shard<R> {
     pub(super) fn flush(&mut self) -> bool {
         let mut left = self.settings.sends_per_turn_max;
         self.flush_outboxes(&mut left);
+        rewind(&mut self.queues.writable);
         self.flush_replies();
+        rewind(&mut self.queues.replies);
         self.flush_directs(&mut left);
         self.flush_all(&mut left);
         self.flush_rooms(&mut left);
+        rewind(&mut self.rooms.active);
         self.submit();
         let queues = &self.queues;
         !(queues.writable.is_empty()
@@ -688,6 +691,13 @@ impl<R: Ring> Shard<R> {
     fn end_without_farewell(&mut self, slot: Slot) {
         self.reply.clear();
         self.end(slot, CloseReason::OutboxPool);
+    }
+}
+
+/// Lets an empty list begin at the front of its memory again: otherwise it would in time touch all of it.
+pub(super) fn rewind<T>(list: &mut VecDeque<T>) {
+    if list.is_empty() {
+        list.clear();
     }
 }
 

@@ -93,14 +93,9 @@ impl<R: Ring> Shard<R> {
         if grant.marked {
             conn.set(flag::MARKED);
         }
-        let mut accepts = arrayvec::ArrayVec::<i32, { crate::limits::ACCEPTS_MAX }>::new();
-        let all_fit = grant.accepts.iter().all(|operation| accepts.try_push(*operation).is_ok());
-        match self.accept_sets.take(&mut accepts) {
+        match self.accept_sets.take(&mut grant.accepts.clone()) {
             Ok(set) => self.table[slot].accepts = set,
             Err(_) => self.reject(Reject::TooManyAccepts),
-        }
-        if !all_fit {
-            self.reject(Reject::TooManyAccepts);
         }
         if let Some(room) = grant.room.filter(|_| known) {
             self.move_to(slot, Some(room));
@@ -250,7 +245,7 @@ impl<R: Ring> Shard<R> {
             outbox => (self.outboxes.bytes(outbox), self.outboxes.messages(outbox)),
         };
         Inspection {
-            peer: cold.peer(),
+            peer: self.table.peer(slot),
             listener: conn.listener,
             age_ms: u64::from(self.tick.saturating_sub(cold.accepted_at)) * u64::from(timers::TICK_MS),
             rooms: self.rooms.of(&self.table, slot).collect(),

@@ -203,6 +203,18 @@ impl Outboxes {
         self.outboxes[number as usize - 1].stall_at
     }
 
+    /// Outboxes and entries that somebody has.
+    #[cfg(test)]
+    pub(super) fn in_use(&self) -> (u32, u32) {
+        let outbox = |number: u32| (number != 0).then_some(number);
+        let outboxes =
+            std::iter::successors(outbox(self.free), |number| outbox(self.outboxes[*number as usize - 1].head));
+        let entries =
+            std::iter::successors(outbox(self.free_entry), |number| outbox(self.entries[*number as usize - 1].next));
+        let count = |free: usize| u32::try_from(free).expect("places are u32");
+        (self.fresh - count(outboxes.count()), self.fresh_entry - count(entries.count()))
+    }
+
     /// The connection took something.
     pub(super) fn set_stall_at(&mut self, number: u32, tick: u32) {
         self.outboxes[number as usize - 1].stall_at = tick;

@@ -12,6 +12,7 @@ use crate::reason::CloseReason;
 
 use super::chunks::{CHUNK_BYTES, ChunkIndex, Chunks, FRAME_LIMITS};
 use super::conn::{Phase, flag};
+use super::flush::rewind;
 use super::requests::{PER_TURN_MAX, Request};
 use super::{RECVS_PER_TURN_MAX, Shard};
 
@@ -50,6 +51,8 @@ impl<R: Ring> Shard<R> {
                 self.received(*slot, *chunk, self.received[at]);
             }
         }
+        rewind(&mut self.ready);
+        rewind(&mut self.wait_ask);
         !self.ready.is_empty()
     }
 
@@ -209,8 +212,9 @@ impl<R: Ring> Shard<R> {
             }
         }
         let (_, state) = self.chunks.parts(chunk);
-        state.backlog = true;
-        if self.may_read(slot) && !self.table[slot].has(flag::WAITS_ASK) {
+        // With nothing left the chunk need not wait with the connection.
+        state.backlog = state.cursor.read < state.cursor.filled;
+        if state.backlog && self.may_read(slot) && !self.table[slot].has(flag::WAITS_ASK) {
             self.mark_ready(slot);
         }
         Ok(())

@@ -9,6 +9,7 @@ use crate::order::{Ask, Report};
 
 use super::Shard;
 use super::conn::{Phase, flag};
+use super::flush::rewind;
 use super::outbox::SlotList;
 
 /// What could not be reported yet. Room changes are owed by the rooms' dirty list.
@@ -87,6 +88,7 @@ impl<R: Ring> Shard<R> {
             }
             self.debts.notify = true;
         }
+        rewind(&mut self.rooms.dirty);
         if let Some(drain) = &mut self.draining
             && !drain.reported
             && self.open == 0
@@ -117,7 +119,7 @@ impl<R: Ring> Shard<R> {
                 conn: self.word(slot),
                 ticket: conn.ticket,
                 reason: conn.close_reason(),
-                peer: self.table.cold(slot).peer(),
+                peer: self.table.peer(slot),
             };
             if self.link.put_report(report).is_err() {
                 self.debts.gone.push_front(slot);
@@ -126,5 +128,6 @@ impl<R: Ring> Shard<R> {
             self.debts.notify = true;
             self.free(slot);
         }
+        rewind(&mut self.debts.gone);
     }
 }

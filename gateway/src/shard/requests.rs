@@ -102,7 +102,7 @@ impl<R: Ring> Shard<R> {
         ask.sequence = request.sequence;
         ask.listener = self.table[slot].listener;
         ask.ticket = self.table[slot].ticket;
-        ask.peer = self.table.cold(slot).peer();
+        ask.peer = self.table.peer(slot);
         self.ask(slot, ask);
     }
 

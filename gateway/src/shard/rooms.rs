@@ -178,6 +178,17 @@ impl Rooms {
         self.with_members
     }
 
+    /// Memberships, units of member blocks, and waiting messages that are in use.
+    #[cfg(test)]
+    pub(super) fn in_use(&self) -> (u32, u32, u32) {
+        let free = std::iter::successors(Some(self.free_link).filter(|link| *link != 0), |link| {
+            Some(self.links[*link as usize - 1].next).filter(|link| *link != 0)
+        });
+        let waiting = self.pending.iter().filter(|pending| pending.payload.is_some()).count();
+        let count = |count: usize| u32::try_from(count).expect("places are u32");
+        (self.fresh_link - count(free.count()), self.blocks.in_use(), count(waiting))
+    }
+
     /// Whether the connection is in the room.
     pub(super) fn is_member(&self, table: &Table, slot: Slot, room: RoomIndex) -> bool {
         self.link_of(table, slot, room).is_some()

@@ -229,7 +229,9 @@ impl Runs {
     /// Runs that somebody refers to.
     #[cfg(test)]
     pub(super) fn live(&self) -> usize {
-        self.runs.iter().filter(|run| run.references > 0).count()
+        let live = self.runs.iter().filter(|run| run.references > 0).count();
+        assert!(live > 0 || self.blocks.in_use() == 0, "a block without a run");
+        live
     }
 }
 

@@ -1,1 +1,16 @@
-//! The shard on the simulated ring.
+//! The shard on the simulated ring: stories of clients, and a random simulation with everything checked.
+
+mod accepting;
+mod asking;
+mod client;
+mod drain;
+mod input;
+mod pools;
+mod random;
+mod reasons;
+mod rooms;
+mod session;
+mod slow;
+mod steady;
+mod targets;
+mod world;

@@ -27,6 +27,12 @@ impl Wheel {
         Self { heads: bytemuck::zeroed_slice_box(BUCKETS), now: 0 }
     }
 
+    /// Whether no timer is set.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.heads.iter().all(|head| *head == 0)
+    }
+
     fn bucket(tick: u32) -> usize {
         tick as usize % BUCKETS
     }

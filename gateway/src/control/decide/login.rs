@@ -1,5 +1,6 @@
 //! The decision on a login.
 
+use arrayvec::ArrayVec;
 use halley_protocol::login::Login;
 
 use super::rooms::check_name;
@@ -24,10 +25,11 @@ impl Control {
         let mut login = Login::parse(ask.body())?;
         check(&mut login)?;
         let key = self.key(&login.key)?;
+        let accepts = ArrayVec::try_from(login.accepts.as_slice()).map_err(|_| Refusal::AcceptsTooMany)?;
         let room = self.login_room(conn.shard(), &login.room_id)?;
 
         let ticket = self.writer.ticket(&key);
-        let grant = Grant { ticket, room, accepts: login.accepts, marked: login.halley };
+        let grant = Grant { ticket, room, accepts, marked: login.halley };
         orders.put(conn.shard(), Order::Grant { conn, grant: Box::new(grant) });
         let (_, replaced) = self.writer.insert(conn, key.clone(), login.mid, self.policy.key_connections_max);
         self.writer.address_came(ask.peer.ip());
