@@ -144,7 +144,7 @@ fn garbage_on_every_port_hurts_nobody() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let ports = [gateway.tcp(), gateway.ws(), gateway.api];
     for round in 0..150usize {
-        let bytes: Vec<u8> = (0..1 + random.next() % 3000).map(|_| random.next().to_le_bytes()[0]).collect();
+        let bytes: Vec<u8> = (0..=random.next() % 3000).map(|_| random.next().to_le_bytes()[0]).collect();
         for address in ports {
             let mut stream = connect(address);
             // It may be refused in the middle.

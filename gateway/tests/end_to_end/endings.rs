@@ -104,7 +104,9 @@ fn a_key_may_refuse_further_connections_or_share_its_pushes() {
     third.send(operation::AUTH, 1, login.as_bytes());
     assert_eq!(third.close_code(), 4002);
     gateway.curl("/goim/push/keys?operation=1&keys=k", "to both");
-    shared.iter_mut().for_each(|client| client.expect_push(1, "to both"));
+    for client in &mut shared {
+        client.expect_push(1, "to both");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The real binary from outside: what clients, callers and operators of a running gateway see.
 
 mod bad_input;
+mod bounds;
 mod calls;
 mod delivery;
 mod endings;

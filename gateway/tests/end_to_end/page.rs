@@ -19,7 +19,8 @@ fn the_page_shows_sessions_and_pushes_and_survives_a_restart() {
         println!("skipped: there is no Chromium to show the page");
         return;
     };
-    let mut gateway = Gateway::dev(["127.0.0.1:0".parse::<SocketAddr>().expect("an address"); 3]);
+    // An address of its own: on 127.0.0.1 a client of another test could get a port while the gateway is away.
+    let mut gateway = Gateway::dev([SocketAddr::from(([127, 0, 0, 71], 0)); 3]);
     let addresses = [gateway.tcp(), gateway.ws(), gateway.api];
     let mut driver = Command::new(node)
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/page/drive.mjs"))
@@ -33,7 +34,8 @@ fn the_page_shows_sessions_and_pushes_and_survives_a_restart() {
         .expect("node starts");
     let mut said = String::new();
     for line in BufReader::new(driver.stdout.take().expect("piped")).lines().map_while(Result::ok) {
-        said += &format!("{line}\n");
+        said.push_str(&line);
+        said.push('\n');
         if line == "restart now" {
             gateway.stop();
             gateway = Gateway::dev(addresses);

@@ -28,6 +28,12 @@ fn is_in(client: &mut Client) -> bool {
     }
 }
 
+fn quiet(clients: &mut [Client]) {
+    for client in clients {
+        client.expect_quiet();
+    }
+}
+
 fn shard_of(gateway: &Gateway, key: &str) -> u64 {
     gateway.get(&format!("/v1/connections/{key}")).json()["connections"][0]["shard"].as_u64().expect("a shard")
 }
@@ -44,7 +50,7 @@ fn clients_beyond_the_maximum_wait_and_are_served_when_others_leave() {
         .collect();
     let mut waiting: Vec<Client> = (0..6).map(|n| knock(&gateway, &format!("second{n}"))).collect();
     // Everybody inside is served while others wait, and nobody of these is let in or turned away.
-    inside.iter_mut().for_each(Client::expect_quiet);
+    quiet(&mut inside);
     assert!(!waiting.iter_mut().any(is_in));
     assert_eq!(gateway.counter("/connections"), 4);
     assert_eq!(gateway.counter("/accept_pauses"), 2, "each shard stopped accepting once");
@@ -56,7 +62,7 @@ fn clients_beyond_the_maximum_wait_and_are_served_when_others_leave() {
             true
         });
     }
-    inside.iter_mut().for_each(Client::expect_quiet);
+    quiet(&mut inside);
     assert_eq!(gateway.counter("/accepted"), 10);
     assert_eq!(gateway.counter("/rejects/accept-failed"), 0);
 }
@@ -95,7 +101,9 @@ fn a_full_shard_keeps_nobody_from_another_that_has_room() {
 fn waiting_for_a_slot_costs_no_turns() {
     let gateway = small();
     let mut inside: Vec<Client> = (0..4).map(|n| knock(&gateway, &format!("in{n}"))).collect();
-    inside.iter_mut().for_each(|client| client.expect(operation::AUTH_REPLY, 1, b""));
+    for client in &mut inside {
+        client.expect(operation::AUTH_REPLY, 1, b"");
+    }
     let waiting: Vec<Client> = (0..3).map(|n| knock(&gateway, &format!("out{n}"))).collect();
     let turns = gateway.counter("/turns");
     std::thread::sleep(std::time::Duration::from_millis(1000));
