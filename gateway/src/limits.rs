@@ -10,7 +10,7 @@ pub const ORDERS_CONTROL_SHARE: usize = 1024;
 pub const REPORTS_MAX: usize = 2048;
 
 /// Questions to control that one shard has open at a time; each owns a buffer of one packet.
-pub const ASKS_MAX: usize = 256;
+pub const ASKS_MAX: usize = 64;
 
 /// Shards of a process: the set of shards that hold a room is one word.
 pub const SHARDS_MAX: usize = 64;
