@@ -66,6 +66,8 @@ struct Endpoint {
 #[derive(Debug)]
 pub struct Net {
     listeners: Vec<VecDeque<ClientId>>,
+    /// Armed accepts (ring, place) of each listener: who came first is served first, as exclusive waiters are.
+    waiters: Vec<VecDeque<(usize, u16)>>,
     endpoints: Vec<Endpoint>,
     rings: usize,
     random: Random,
@@ -87,6 +89,7 @@ impl SimNet {
     pub fn new(listeners: usize, seed: u64, weather: Weather) -> Self {
         Self(Rc::new(RefCell::new(Net {
             listeners: vec![VecDeque::new(); listeners],
+            waiters: vec![VecDeque::new(); listeners],
             endpoints: Vec::new(),
             rings: 0,
             random: Random(seed),
@@ -283,9 +286,11 @@ impl SimRing {
                 assert!(into.readable.is_none() && into.writable.is_none(), "a poll of the connection before is armed");
                 let before = self.accepts[usize::from(place)].replace((listener, slot));
                 assert!(before.is_none(), "one accept per place");
+                self.net.0.borrow_mut().waiters[listener].push_back((self.index, place));
             }
             Queued::CancelAccept(place) => {
-                if self.accepts[usize::from(place)].take().is_some() {
+                if let Some((listener, _)) = self.accepts[usize::from(place)].take() {
+                    self.net.0.borrow_mut().waiters[listener].retain(|waiter| *waiter != (self.index, place));
                     self.due.push_back(Completion::Accepted { place, result: Err(Errno::CANCELED) });
                 }
             }
@@ -341,11 +346,11 @@ impl SimRing {
         let net = &mut *net;
         for (place, armed) in self.accepts.iter_mut().enumerate() {
             let Some((listener, slot)) = *armed else { continue };
-            if net.listeners[listener].is_empty() {
-                continue;
-            }
-            *armed = None;
             let place = u16::try_from(place).expect("few accepts");
+            let ahead = net.waiters[listener].iter().position(|waiter| *waiter == (self.index, place));
+            let Some(ahead) = ahead.filter(|ahead| *ahead < net.listeners[listener].len()) else { continue };
+            net.waiters[listener].remove(ahead);
+            *armed = None;
             if net.random.chance(net.weather.failed_accept) {
                 self.due.push_back(Completion::Accepted { place, result: Err(Errno::NFILE) });
                 continue;

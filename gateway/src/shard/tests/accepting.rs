@@ -1,0 +1,164 @@
+//! Stories of accepting: few slots, two listeners, two shards, and a kernel without files.
+
+use halley_ring::sim::Weather;
+
+use super::client::Client;
+use super::session::login;
+use super::world::{Setup, World};
+use crate::reason::{CloseReason, Reject};
+use crate::shard::Transport::{self, Tcp, WebSocket};
+
+fn slots(slots: u32, armed_max: u16) -> Setup {
+    Setup::new().shard(|s| (s.connections_max, s.accepts_armed_max) = (slots, armed_max))
+}
+
+fn connect(world: &World, transport: Transport) -> Client {
+    Client::connect(&world.net, usize::from(transport == WebSocket), transport)
+}
+
+fn is_accepted(world: &World, client: &Client) -> bool {
+    world.net.accepted_by(client.id).is_some()
+}
+
+#[test]
+fn a_full_shard_stops_accepting_and_goes_on_when_a_slot_is_free() {
+    let mut world = slots(3, 2).build();
+    let clients: Vec<_> = (0..5).map(|_| connect(&world, Tcp)).collect();
+    world.settle();
+    let accepted = |world: &World| clients.iter().filter(|client| is_accepted(world, client)).count();
+    assert_eq!((accepted(&world), world.net.waiting(0)), (3, 2));
+    assert_eq!(world.stats(0).accept_pauses.get(), 1);
+    clients[0].reset();
+    world.settle();
+    assert_eq!(world.net.waiting(0), 1, "one more");
+    clients[1].reset();
+    clients[2].reset();
+    world.settle();
+    assert_eq!(world.net.waiting(0), 0);
+    assert_eq!(world.stats(0).accepted.get(), 5);
+    clients[3..].iter().for_each(Client::reset);
+    world.settle();
+    world.assert_empty();
+}
+
+#[test]
+fn a_client_of_either_listener_gets_the_last_slot() {
+    for (first, second) in [(Tcp, WebSocket), (WebSocket, Tcp), (Tcp, Tcp), (WebSocket, WebSocket)] {
+        for slots_max in 1..6 {
+            let mut world = slots(slots_max, 2).build();
+            for number in 0..slots_max {
+                let client = connect(&world, if number % 2 == 0 { first } else { second });
+                world.settle();
+                assert!(is_accepted(&world, &client), "{number} of {slots_max}, {first:?} then {second:?}");
+            }
+            assert_eq!(world.stats(0).connections.get(), u64::from(slots_max));
+        }
+    }
+}
+
+#[test]
+fn no_client_waits_while_a_slot_is_free_however_they_come_and_go() {
+    let mut random = 7u64;
+    let mut pick = |below: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (random >> 33) % below
+    };
+    for (slots_max, armed_max) in [(1, 1), (2, 2), (3, 1), (4, 16), (7, 2)] {
+        let mut world = slots(slots_max, armed_max).build();
+        let mut open: Vec<Client> = Vec::new();
+        for event in 0..300 {
+            if pick(2) == 0 || open.is_empty() {
+                open.push(connect(&world, if pick(2) == 0 { Tcp } else { WebSocket }));
+            } else {
+                let at = usize::try_from(pick(open.len() as u64)).expect("small");
+                if is_accepted(&world, &open[at]) {
+                    open.swap_remove(at).reset();
+                }
+            }
+            world.settle();
+            let accepted = open.iter().filter(|client| is_accepted(&world, client)).count();
+            let waiting = world.net.waiting(0) + world.net.waiting(1);
+            let free = slots_max as usize - accepted;
+            assert!(waiting == 0 || free == 0, "event {event}: {waiting} wait, {free} of {slots_max} are free");
+            world.now_ms += 1000 * u64::from(event % 3 == 0);
+            open.retain(|client| !client.is_closed());
+        }
+    }
+}
+
+#[test]
+fn a_full_shard_leaves_its_clients_to_another() {
+    let mut setup = slots(4, 2).shards(2);
+    setup.listeners.truncate(1);
+    let mut world = setup.build();
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let client = connect(&world, Tcp);
+            world.settle();
+            client
+        })
+        .collect();
+    assert!(clients.iter().all(|client| is_accepted(&world, client)));
+    let of_first: Vec<_> = clients.iter().filter(|client| world.net.accepted_by(client.id) == Some(0)).collect();
+    assert_eq!(of_first.len(), 4, "they take turns");
+    of_first[0].reset();
+    world.settle();
+    let next = connect(&world, Tcp);
+    world.settle();
+    assert_eq!(world.net.accepted_by(next.id), Some(0), "the other one is full");
+}
+
+#[test]
+fn a_kernel_without_files_is_asked_again_after_a_tick_and_not_in_between() {
+    let mut world = slots(8, 2).build();
+    world.net.set_weather(Weather { failed_accept: 255, ..Weather::default() });
+    let mut client = connect(&world, Tcp);
+    world.settle();
+    let failed = world.rejects(Reject::AcceptFailed);
+    assert!((1..=2).contains(&failed), "{failed}");
+    world.settle();
+    assert_eq!(world.rejects(Reject::AcceptFailed), failed, "no spin");
+    world.advance(1000);
+    assert!((5..=22).contains(&world.rejects(Reject::AcceptFailed)));
+    world.net.set_weather(Weather::default());
+    world.advance(200);
+    client.login(&login("key", ""));
+    world.settle();
+    assert_eq!(client.take().len(), 1);
+    client.reset();
+    world.settle();
+    world.assert_empty();
+}
+
+#[test]
+fn slots_are_used_again_and_deadlines_are_those_of_the_new_connection() {
+    let mut world = slots(1, 1).listeners(|listener| listener.login_ms_max = 1000).build();
+    for _ in 0..5 {
+        let client = connect(&world, Tcp);
+        world.settle();
+        world.advance(800);
+        assert!(is_accepted(&world, &client) && !client.is_closed());
+        client.reset();
+        world.settle();
+    }
+    assert_eq!(world.closes(CloseReason::LoginLate), 0);
+    let late = connect(&world, Tcp);
+    world.advance(1300);
+    assert!(late.is_closed());
+    world.assert_empty();
+}
+
+#[test]
+fn an_accept_given_up_before_does_not_count_as_one_given_up_now() {
+    let mut world = slots(2, 2).build();
+    let first = connect(&world, Tcp);
+    world.settle();
+    let second = connect(&world, Tcp);
+    world.settle();
+    assert!(is_accepted(&world, &second), "in the slot that the other listener gave up");
+    first.reset();
+    world.settle();
+    let third = connect(&world, WebSocket);
+    world.settle();
+    assert!(is_accepted(&world, &third));
+}

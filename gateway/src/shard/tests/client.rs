@@ -1,0 +1,231 @@
+//! A goim client on the simulated network: says packets, and decodes what it gets.
+
+use halley_protocol::client as packets;
+use halley_protocol::halley::Kick;
+use halley_protocol::login::Login;
+use halley_protocol::packet::{self, Packet};
+use halley_protocol::push;
+use halley_protocol::websocket::{Opcode, client as websocket};
+use halley_protocol::{operation, packet::HEADER_BYTES};
+use halley_ring::sim::{ClientId, SimNet};
+
+use crate::shard::Transport;
+
+/// A handshake's key, as in RFC 6455 1.3.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
+
+/// What a client got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Got {
+    Reply { operation: i32, sequence: i32, body: Vec<u8> },
+    Push { operation: i32, body: Vec<u8> },
+    Kick { code: i32, text: String },
+    Pong(Vec<u8>),
+    Close(Option<u16>),
+    Http(String),
+}
+
+pub(super) struct Client {
+    net: SimNet,
+    pub(super) id: ClientId,
+    pub(super) transport: Transport,
+    /// Bytes that are not yet a whole frame or packet.
+    stream: Vec<u8>,
+    upgraded: bool,
+    sequence: i32,
+    got: Vec<Got>,
+}
+
+impl Client {
+    /// Connects; a WebSocket client asks for its upgrade at once.
+    pub(super) fn connect(net: &SimNet, listener: usize, transport: Transport) -> Self {
+        let client = Self::connect_silent(net, listener, transport);
+        if transport == Transport::WebSocket {
+            client.say(websocket::request("gateway", "/sub", KEY).as_bytes());
+        }
+        client
+    }
+
+    /// Connects and says nothing.
+    pub(super) fn connect_silent(net: &SimNet, listener: usize, transport: Transport) -> Self {
+        Self {
+            net: net.clone(),
+            id: net.connect(listener),
+            transport,
+            stream: Vec::new(),
+            upgraded: transport == Transport::Tcp,
+            sequence: 0,
+            got: Vec::new(),
+        }
+    }
+
+    pub(super) fn say(&self, bytes: &[u8]) {
+        self.net.send(self.id, bytes);
+    }
+
+    /// A frame as only a WebSocket client sends it.
+    pub(super) fn frame(&self, fin: bool, opcode: Opcode, payload: &[u8]) {
+        let mut bytes = Vec::new();
+        websocket::frame(&mut bytes, fin, opcode, MASK, payload);
+        self.say(&bytes);
+    }
+
+    /// The bytes of a packet as this client's transport carries it.
+    pub(super) fn packet_bytes(&mut self, operation: i32, body: &[u8]) -> Vec<u8> {
+        self.sequence += 1;
+        let packet = Packet { version: packets::VERSION, operation, sequence: self.sequence, body };
+        let mut bytes = Vec::new();
+        match self.transport {
+            Transport::Tcp => packets::append(&mut bytes, &packet),
+            Transport::WebSocket => websocket::packet(&mut bytes, MASK, &packet),
+        }
+        bytes
+    }
+
+    /// Says a packet; its sequence.
+    pub(super) fn send(&mut self, operation: i32, body: &[u8]) -> i32 {
+        let bytes = self.packet_bytes(operation, body);
+        self.say(&bytes);
+        self.sequence
+    }
+
+    pub(super) fn login(&mut self, login: &Login) {
+        self.send(operation::AUTH, login.to_json().as_bytes());
+    }
+
+    pub(super) fn set_window(&self, bytes: usize) {
+        self.net.set_window(self.id, bytes);
+    }
+
+    pub(super) fn reset(&self) {
+        self.net.reset(self.id);
+    }
+
+    /// Ends its sending side.
+    pub(super) fn half_close(&self) {
+        self.net.close(self.id);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.net.server_closed(self.id)
+    }
+
+    /// Everything that has arrived since the last call.
+    pub(super) fn take(&mut self) -> Vec<Got> {
+        self.read(usize::MAX);
+        std::mem::take(&mut self.got)
+    }
+
+    /// Reads at most so many bytes and decodes what is whole.
+    pub(super) fn read(&mut self, max: usize) {
+        self.stream.extend(self.net.recv(self.id, max));
+        let stream = std::mem::take(&mut self.stream);
+        let mut at = 0;
+        while let Some(bytes) = self.decode(&stream[at..]) {
+            at += bytes;
+        }
+        self.stream = stream[at..].to_vec();
+    }
+
+    /// Whether what has arrived ends within a frame or packet.
+    pub(super) fn is_torn(&self) -> bool {
+        !self.stream.is_empty()
+    }
+
+    /// The bodies of the pushes among what has arrived; anything else is a surprise.
+    pub(super) fn texts(&mut self) -> Vec<String> {
+        let text = |got| match got {
+            Got::Push { body, .. } => String::from_utf8(body).expect("text"),
+            other => panic!("not a push: {other:?}"),
+        };
+        self.take().into_iter().map(text).collect()
+    }
+
+    fn decode(&mut self, stream: &[u8]) -> Option<usize> {
+        match self.transport {
+            Transport::Tcp => self.decode_packet(stream),
+            Transport::WebSocket if !self.upgraded => self.decode_http(stream),
+            Transport::WebSocket => self.decode_frame(stream),
+        }
+    }
+
+    fn decode_packet(&mut self, stream: &[u8]) -> Option<usize> {
+        let packet = packet::decode_within(stream, 1 << 24).expect("whole packets in a row")?;
+        let bytes = packet.bytes();
+        if packet.sequence == 0 && packet.operation != operation::KICK {
+            self.push(&packet);
+        } else {
+            self.reply(&packet);
+        }
+        Some(bytes)
+    }
+
+    fn decode_http(&mut self, stream: &[u8]) -> Option<usize> {
+        if let Ok(bytes) = websocket::response(stream, KEY) {
+            self.upgraded = bytes.is_some();
+            return bytes;
+        }
+        let text = String::from_utf8(stream.to_vec()).expect("HTTP is text");
+        let status = text.split(' ').nth(1)?.to_owned();
+        self.got.push(Got::Http(status));
+        Some(stream.len())
+    }
+
+    fn decode_frame(&mut self, stream: &[u8]) -> Option<usize> {
+        let frame = websocket::decode(stream).expect("whole frames in a row")?;
+        assert!(frame.fin, "no fragments");
+        let payload = &stream[frame.payload.clone()];
+        match frame.opcode {
+            Opcode::Binary => self.message(payload),
+            Opcode::Pong => self.got.push(Got::Pong(payload.to_vec())),
+            Opcode::Close => {
+                let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
+                self.got.push(Got::Close(code));
+            }
+            other => panic!("the server sends no {other:?}"),
+        }
+        Some(frame.payload.end)
+    }
+
+    fn message(&mut self, payload: &[u8]) {
+        let outer = packet::decode_within(payload, 1 << 24).expect("a packet").expect("a whole one");
+        assert_eq!(outer.bytes(), payload.len(), "one packet in a message");
+        if outer.operation != operation::RAW || outer.sequence != 0 {
+            return self.reply(&outer);
+        }
+        let mut end = 0;
+        for range in push::packets(outer.body) {
+            end = range.end;
+            let inner = packet::decode_within(&outer.body[range], 1 << 24).expect("sound").expect("whole");
+            self.push(&inner);
+        }
+        assert_eq!(end, outer.body.len(), "whole packets in a row");
+    }
+
+    fn push(&mut self, packet: &Packet<'_>) {
+        assert_eq!((packet.version, packet.sequence), (1, 0), "as goim's pushes are");
+        self.got.push(Got::Push { operation: packet.operation, body: packet.body.to_vec() });
+    }
+
+    fn reply(&mut self, packet: &Packet<'_>) {
+        let got = if packet.operation == operation::KICK && packet.sequence == 0 {
+            let kick = Kick::parse(packet.body).expect("a kick");
+            Got::Kick { code: kick.code, text: kick.text.to_owned() }
+        } else {
+            assert_eq!(packet.version, packets::VERSION, "echoed");
+            Got::Reply { operation: packet.operation, sequence: packet.sequence, body: packet.body.to_vec() }
+        };
+        self.got.push(got);
+    }
+}
+
+/// Bytes of a push on the wire of a transport, alone in its run.
+pub(super) fn push_bytes(transport: Transport, body_bytes: usize) -> usize {
+    let (bytes, start) = push::encode(1000, &vec![0; body_bytes]);
+    match transport {
+        Transport::Tcp => HEADER_BYTES + body_bytes,
+        Transport::WebSocket => bytes.len() - usize::from(start),
+    }
+}

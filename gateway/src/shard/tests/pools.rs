@@ -1,0 +1,161 @@
+//! Stories of pools that are used up: outbox entries, pinned bytes, accept sets, member arrays.
+
+use halley_protocol::operation;
+
+use super::client::{Client, Got, push_bytes};
+use super::session::{BOTH, login, marked};
+use super::world::Setup;
+use crate::dispatch::Target;
+use crate::limits::ACCEPT_SETS_MAX;
+use crate::reason::{CloseReason, DropReason, Reject};
+use crate::shard::Transport::{Tcp, WebSocket};
+
+#[test]
+fn when_outbox_entries_are_used_up_the_connection_at_hand_goes_and_others_stay() {
+    for transport in BOTH {
+        let mut world = Setup::new().shard(|shard| shard.outbox_entries_max = 5).build();
+        let slow = world.enter(transport, &login("slow", "room"));
+        let mut other = world.enter(transport, &login("other", "room"));
+        slow.set_window(0);
+        for number in 0..8 {
+            world.push_room("room", &number.to_string());
+        }
+        assert_eq!(world.closes(CloseReason::OutboxPool), 1);
+        assert_eq!(world.dropped(DropReason::Closed), 6, "five that waited and the one without a place");
+        assert_eq!(other.texts().len(), 8);
+        slow.reset();
+        other.half_close();
+        world.settle();
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn pinned_bytes_have_an_end_and_one_run_counts_once_for_all_who_wait_for_it() {
+    for transport in BOTH {
+        let one = u32::try_from(push_bytes(WebSocket, 1000)).expect("small");
+        let mut world = Setup::new().shard(|shard| shard.pinned_bytes_max = 3 * one).build();
+        let clients: Vec<_> = (0..10).map(|n| world.enter(transport, &login(&format!("key-{n}"), "room"))).collect();
+        clients.iter().for_each(|client| client.set_window(0));
+        let body = "x".repeat(1000);
+        for pinned in 1..=3 {
+            world.push_room("room", &body);
+            assert_eq!(world.stats(0).pinned_bytes.get(), u64::from(pinned * one));
+        }
+        assert_eq!(world.closes(CloseReason::OutboxPool), 0);
+        world.push_room("room", &body);
+        assert_eq!(world.closes(CloseReason::OutboxPool), 10);
+        assert_eq!(world.dropped(DropReason::Closed), 40);
+        clients.iter().for_each(Client::reset);
+        world.settle();
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn a_client_cut_off_within_a_frame_by_a_full_pool_gets_nothing_behind_the_torn_frame() {
+    for transport in BOTH {
+        let mut world = Setup::new().shard(|shard| shard.outbox_entries_max = 1).build();
+        let holder = world.enter(Tcp, &login("holder", "held"));
+        holder.set_window(0);
+        world.push_room("held", "the only entry");
+        let mut client = world.enter(transport, &marked("key", "room"));
+        client.set_window(push_bytes(transport, 3) - 1);
+        world.push_room("room", "abc");
+        assert_eq!(world.closes(CloseReason::OutboxPool), 1);
+        assert!(client.is_closed(), "no word fits behind a part of a frame");
+        client.set_window(usize::MAX);
+        assert_eq!(client.take(), []);
+        assert!(client.is_torn());
+        assert_eq!(world.dropped(DropReason::Closed), 1);
+        holder.reset();
+        world.settle();
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn a_login_without_memory_for_its_reply_ends() {
+    let mut world = Setup::new().shard(|shard| shard.outbox_entries_max = 1).build();
+    let holder = world.enter(Tcp, &login("holder", "held"));
+    holder.set_window(0);
+    world.push_room("held", "the only entry");
+    let mut client = world.connect(Tcp);
+    client.set_window(0);
+    client.login(&login("key", "room"));
+    world.settle();
+    assert_eq!(world.closes(CloseReason::OutboxPool), 1);
+    assert_eq!(client.take(), []);
+    holder.reset();
+    client.half_close();
+    world.settle();
+    world.assert_empty();
+}
+
+#[test]
+fn a_large_push_to_many_slow_clients_is_held_once() {
+    let mut world = Setup::new().build();
+    let mut clients: Vec<_> = (0..40).map(|n| world.enter(BOTH[n % 2], &login(&format!("key-{n}"), "room"))).collect();
+    clients.iter().for_each(|client| client.set_window(100));
+    let body = "x".repeat(1 << 20);
+    world.push_room("room", &body);
+    let pinned = world.stats(0).pinned_bytes.get();
+    assert!((1 << 20..(1 << 20) + 100).contains(&pinned), "{pinned}");
+    clients.iter().for_each(|client| client.set_window(usize::MAX));
+    world.settle();
+    assert!(clients.iter_mut().all(|client| client.texts() == [body.as_str()]));
+    assert_eq!((world.shards[0].runs.live(), world.stats(0).blocked.get()), (0, 0));
+}
+
+#[test]
+fn accept_sets_beyond_their_number_change_nothing_and_are_echoed() {
+    let mut world = Setup::new().shard(|shard| (shard.connections_max, shard.accepts_armed_max) = (1100, 16)).build();
+    let mut clients: Vec<_> = (0..ACCEPT_SETS_MAX)
+        .map(|number| {
+            let mut client = world.enter(Tcp, &login("", ""));
+            client.send(operation::SUBSCRIBE, (2000 + number).to_string().as_bytes());
+            client
+        })
+        .collect();
+    world.settle();
+    assert!(clients.iter_mut().all(|client| client.take().len() == 1), "all are echoed");
+    assert!(world.rejects(Reject::TooManyAccepts) > 0);
+    let sets = world.shards[0].accept_sets.in_use();
+    assert_eq!(sets, ACCEPT_SETS_MAX - 1, "and the empty one");
+    world.dispatch(&Target::All, 1000, "x").expect("places");
+    world.settle();
+    assert!(clients.iter_mut().all(|client| client.take().len() == 1), "what was accepted before still is");
+    clients.iter().for_each(Client::reset);
+    world.settle();
+    world.assert_empty();
+}
+
+#[test]
+fn rooms_that_grow_and_shrink_in_turn_never_bring_the_shard_down() {
+    // Blocks of members are cut but not joined again: sizes that change together wear the array down.
+    let mut world = Setup::new().shard(|shard| (shard.connections_max, shard.rooms_max) = (40, 2048)).build();
+    let mut clients: Vec<_> = (0..32).map(|n| world.enter(Tcp, &marked(&format!("key-{n}"), ""))).collect();
+    for size in [1, 5, 9, 17] {
+        let rooms = 32 / size * 64;
+        for room in 0..rooms {
+            for member in 0..size {
+                let client = &mut clients[(room * size + member) % 32];
+                client.send(operation::JOIN, format!("{size}-{room}").as_bytes());
+            }
+        }
+        world.settle();
+        for room in 0..rooms {
+            for member in 0..size {
+                let client = &mut clients[(room * size + member) % 32];
+                client.send(operation::LEAVE, format!("{size}-{room}").as_bytes());
+            }
+        }
+        world.settle();
+        clients.iter_mut().for_each(|client| drop(client.take()));
+        assert_eq!(world.shards[0].rooms.in_use(), (0, 0, 0), "after rooms of {size}");
+    }
+    world.push_room("nobody", "x");
+    let mut client = world.enter(WebSocket, &login("last", "room"));
+    world.push_room("room", "still served");
+    assert_eq!(client.take(), [Got::Push { operation: 1000, body: b"still served".into() }]);
+}

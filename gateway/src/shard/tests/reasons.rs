@@ -1,0 +1,260 @@
+//! The tables of ends, drops and rejects: every reason is reached, counted once, and told as it should be.
+
+use halley_protocol::login::Login;
+use halley_protocol::operation;
+use halley_protocol::packet::header;
+use halley_protocol::websocket::Opcode;
+use halley_ring::sim::Weather;
+
+use super::client::{Client, Got};
+use super::session::{BOTH, login, marked};
+use super::world::{Setup, World};
+use crate::dispatch::Target;
+use crate::ids::{RoomIndex, RoomRef};
+use crate::limits::{ACCEPTS_MAX, ROOM_NAME_BYTES_MAX, ROOMS_PER_CONNECTION_MAX};
+use crate::order::Order;
+use crate::payload::Payload;
+use crate::reason::{CloseReason, DropReason, Reject};
+use crate::shard::{SlowPolicy, Transport};
+
+/// A connection of this transport is brought to this end; `None` where the transport has no such end.
+fn cause(reason: CloseReason, transport: Transport) -> Option<(World, Client)> {
+    use CloseReason as R;
+    let websocket = transport == Transport::WebSocket;
+    if matches!(reason, R::HandshakeRefused | R::FrameMalformed | R::FrameWrongType | R::FrameNotUtf8 | R::FrameTooBig)
+        && !websocket
+    {
+        return None;
+    }
+    let small = Setup::new()
+        .shard(|shard| (shard.outbox_entries_max, shard.partials_max) = (2, 1))
+        .listeners(|l| (l.login_ms_max, l.heartbeat_ms_max, l.stall_ms_max) = (500, 5000, 1000))
+        .listeners(|l| (l.outbox_bytes_max, l.slow_policy) = (150, SlowPolicy::Close));
+    let mut world = small.build();
+    let mut client = match reason {
+        R::LoginLate | R::LoginRefused | R::HandshakeRefused => world.connect(transport),
+        _ => world.enter(transport, &marked("key", "room")),
+    };
+    match reason {
+        R::PeerClosed => client.half_close(),
+        R::PeerReset => client.reset(),
+        R::PacketMalformed => {
+            broken_packet(&client, header(0, 1, 15, 1).map(|byte| if byte == 16 { 15 } else { byte }))
+        }
+        R::PacketTooBig => broken_packet(&client, header(4097, 1, 2, 1)),
+        R::HandshakeRefused => {
+            client = Client::connect_silent(&world.net, 1, transport);
+            client.say(b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n");
+        }
+        R::FrameMalformed => client.say(&[0x82, 0x01, b'x']),
+        R::FrameWrongType => client.frame(true, Opcode::Text, b"not a packet"),
+        R::FrameNotUtf8 => client.frame(true, Opcode::Text, &[0xff; 20]),
+        R::FrameTooBig => client.frame(true, Opcode::Binary, &[0; 8193]),
+        R::LoginLate => world.advance(600),
+        R::LoginRefused => _ = client.send(operation::AUTH, b"not JSON"),
+        R::HeartbeatMissed => world.advance(5100),
+        R::Replaced => drop(world.enter(Transport::Tcp, &login("key", ""))),
+        R::Kicked => world.kick("key"),
+        R::TooSlow | R::Stalled => {
+            client.set_window(0);
+            world.push_room("room", "waits");
+            if reason == R::Stalled {
+                world.advance(1100);
+            } else {
+                world.push_room("room", &"x".repeat(150));
+            }
+            client.set_window(usize::MAX);
+        }
+        R::OutboxPool => {
+            client.set_window(0);
+            (0..3).for_each(|_| world.push_room("room", ""));
+            client.set_window(usize::MAX);
+        }
+        R::PartialPool => {
+            client.say(&[0x82]);
+            world.settle();
+            world.connect(Transport::Tcp).say(&[0]);
+        }
+        R::RoomNameBad => _ = client.send(operation::CHANGE_ROOM, &[b'x'; ROOM_NAME_BYTES_MAX + 1]),
+        R::Drain => world.control.drain(10_000, &mut world.outgoing),
+    }
+    world.settle();
+    Some((world, client))
+}
+
+/// A header that no packet has, as the whole of a message.
+fn broken_packet(client: &Client, header: [u8; 16]) {
+    match client.transport {
+        Transport::Tcp => client.say(&header),
+        Transport::WebSocket => client.frame(true, Opcode::Binary, &header),
+    }
+}
+
+#[test]
+fn every_close_reason_is_reached_counted_once_and_told() {
+    for reason in CloseReason::ALL {
+        for transport in BOTH {
+            let Some((mut world, mut client)) = cause(reason, transport) else { continue };
+            assert_eq!(world.closes(reason), 1, "{reason:?} over {transport:?}");
+            let others: u64 = CloseReason::ALL.iter().map(|reason| world.closes(*reason)).sum();
+            assert_eq!(others, 1, "nothing but {reason:?} over {transport:?}");
+            told(reason, &mut client);
+            client.half_close();
+            world.advance(2500);
+            assert!(client.is_closed(), "{reason:?} over {transport:?}");
+        }
+    }
+}
+
+/// The client got the code of the reason as its transport tells it, and nothing behind it.
+fn told(reason: CloseReason, client: &mut Client) {
+    let mut got = client.take();
+    if reason == CloseReason::HandshakeRefused {
+        return assert_eq!(got, [Got::Http("404".into())]);
+    }
+    got.retain(|got| !matches!(got, Got::Push { .. }));
+    let mut expected = Vec::new();
+    // A login that never was carries no mark.
+    let is_marked = !matches!(reason, CloseReason::LoginLate | CloseReason::LoginRefused);
+    if let Some(code) = reason.code() {
+        if is_marked {
+            expected.push(Got::Kick { code: code.into(), text: reason.name().into() });
+        }
+        if client.transport == Transport::WebSocket {
+            expected.push(Got::Close(Some(code)));
+        }
+    }
+    assert_eq!(got, expected, "{reason:?} over {:?}", client.transport);
+}
+
+#[test]
+fn a_goim_client_on_tcp_is_closed_without_a_word() {
+    let mut world = World::new();
+    let mut client = world.enter(Transport::Tcp, &login("key", ""));
+    world.kick("key");
+    assert!(client.is_closed(), "and does not linger");
+    assert_eq!(client.take(), []);
+    world.assert_empty();
+}
+
+#[test]
+fn every_refused_handshake_gets_its_status() {
+    let refused = [
+        ("", "POST /sub HTTP/1.1\r\nHost: x\r\n\r\n", "405"),
+        ("", "GET /sub HTTP/1.1\r\nHost: x\r\n\r\n", "426"),
+        ("", "nonsense\r\n\r\n", "400"),
+        ("X: ", &"y".repeat(9000), "431"),
+    ];
+    for (head, rest, status) in refused {
+        let mut world = World::new();
+        let mut client = Client::connect_silent(&world.net, 1, Transport::WebSocket);
+        let text = if head.is_empty() { rest.to_owned() } else { format!("GET /sub HTTP/1.1\r\n{head}{rest}") };
+        client.say(text.as_bytes());
+        world.settle();
+        assert_eq!(client.take(), [Got::Http(status.into())]);
+        client.half_close();
+        world.settle();
+        assert_eq!(world.closes(CloseReason::HandshakeRefused), 1);
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn a_handshake_that_never_ends_is_answered_with_408() {
+    let mut world = World::new();
+    let mut client = Client::connect_silent(&world.net, 1, Transport::WebSocket);
+    client.say(b"GET /sub HTTP/1.1\r\n");
+    world.advance(5200);
+    assert_eq!(client.take(), [Got::Http("408".into())]);
+    assert_eq!(world.closes(CloseReason::LoginLate), 1);
+}
+
+/// A world in which exactly so many deliveries were dropped for this reason, and none for others.
+fn drop_some(reason: DropReason) -> (World, u64) {
+    let policy = match reason {
+        DropReason::SlowOldest => SlowPolicy::DropOldest,
+        _ => SlowPolicy::DropNewest,
+    };
+    let setup = Setup::new().listeners(|l| (l.outbox_bytes_max, l.slow_policy) = (100, policy));
+    let mut world = setup.shard(|shard| shard.room_pending_bytes_max = 100).build();
+    let client = world.enter(Transport::Tcp, &login("key", "room"));
+    let sixty = "x".repeat(60 - 16);
+    match reason {
+        DropReason::SlowNewest | DropReason::SlowOldest => {
+            client.set_window(0);
+            (0..4).for_each(|_| world.push_room("room", &sixty));
+            (world, 3)
+        }
+        DropReason::Closed => {
+            client.set_window(0);
+            world.push_room("room", &sixty);
+            client.reset();
+            world.settle();
+            (world, 1)
+        }
+        DropReason::RoomBehind => {
+            let push = |world: &World| world.dispatch(&Target::Room("room".into()), 1000, &sixty).expect("places");
+            (0..3).for_each(|_| _ = push(&world));
+            world.settle();
+            (world, 2)
+        }
+    }
+}
+
+#[test]
+fn every_drop_reason_is_reached_and_counts_each_delivery() {
+    for reason in DropReason::ALL {
+        let (world, count) = drop_some(reason);
+        for other in DropReason::ALL {
+            assert_eq!(world.dropped(other), if other == reason { count } else { 0 }, "{other:?} for {reason:?}");
+        }
+    }
+}
+
+/// A world in which the shard rejected once for this reason.
+fn reject(reason: Reject) -> World {
+    let mut world = Setup::new().shard(|shard| shard.accepts_armed_max = 1).build();
+    let mut client = world.enter(Transport::Tcp, &Login { mid: 1, ..marked("key", "room") });
+    match reason {
+        Reject::StaleConnection => {
+            let conn = world.directory.key_connections("key")[0];
+            client.reset();
+            world.settle();
+            world.order(0, Order::Close { conn, reason: CloseReason::Kicked });
+        }
+        Reject::StaleRoom => {
+            let room = RoomRef { index: RoomIndex(200), generation: 1 };
+            assert!(world.links[0].take_credit());
+            world.links[0].put_push(Order::Room { room, payload: Payload::encode(1000, b"") });
+        }
+        Reject::TooManyRooms => {
+            for number in 0..ROOMS_PER_CONNECTION_MAX {
+                client.send(operation::JOIN, number.to_string().as_bytes());
+            }
+        }
+        Reject::TooManyAccepts => {
+            let list: Vec<_> = (0..=ACCEPTS_MAX).map(|operation| operation.to_string()).collect();
+            client.send(operation::SUBSCRIBE, list.join(",").as_bytes());
+        }
+        Reject::AcceptFailed => {
+            world.net.set_weather(Weather { failed_accept: 255, ..Weather::default() });
+            world.net.connect(0);
+            world.settle();
+            world.net.set_weather(Weather::default());
+        }
+    }
+    world.settle();
+    world
+}
+
+#[test]
+fn every_reject_is_reached_and_counted_once() {
+    for reason in Reject::ALL {
+        let world = reject(reason);
+        for other in Reject::ALL {
+            let expected = u64::from(other == reason);
+            let rejects = world.rejects(other);
+            assert!(rejects == expected, "{rejects} {other:?} for {reason:?}");
+        }
+    }
+}
