@@ -74,13 +74,12 @@ impl<R: Ring> Shard<R> {
             }
             *reserved += 1;
         }
-        let chunk = match self.table[slot].chunk.checked_sub(1) {
-            Some(chunk) => ChunkIndex(chunk),
-            None => {
-                let chunk = self.chunks.take();
-                self.table[slot].chunk = chunk.0 + 1;
-                chunk
-            }
+        let chunk = if let Some(chunk) = self.table[slot].chunk.checked_sub(1) {
+            ChunkIndex(chunk)
+        } else {
+            let chunk = self.chunks.take();
+            self.table[slot].chunk = chunk.0 + 1;
+            chunk
         };
         let (_, state) = self.chunks.parts(chunk);
         if std::mem::take(&mut state.backlog) {
@@ -326,6 +325,10 @@ impl<R: Ring> Shard<R> {
             self.drop_chunk(slot);
         } else if let Some(oldest) = self.chunks.keep(chunk, slot) {
             self.end(oldest, CloseReason::PartialPool);
+            // Who lingers has its reason already, and loses only its chunk.
+            if self.drop_chunk(oldest) {
+                self.table[oldest].set(flag::DEAF);
+            }
         }
     }
 }
