@@ -153,7 +153,6 @@ impl<R: Ring> Shard<R> {
             Phase::Free | Phase::Accepting | Phase::Handshake => {}
         }
         self.asks.push(ask);
-        self.serve_ask_waiters();
     }
 
     fn decide(&mut self, slot: Slot, ask: &Ask, verdict: Verdict) {

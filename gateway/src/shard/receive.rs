@@ -31,6 +31,7 @@ enum Input {
 impl<R: Ring> Shard<R> {
     /// Reads the connections that were ready when the turn began, each once; whether some are left.
     pub(super) fn receive(&mut self) -> bool {
+        self.serve_ask_waiters();
         let mut left = self.ready.len().min(RECVS_PER_TURN_MAX);
         while left > 0 {
             self.requests.clear();
@@ -53,7 +54,7 @@ impl<R: Ring> Shard<R> {
         }
         rewind(&mut self.ready);
         rewind(&mut self.wait_ask);
-        !self.ready.is_empty()
+        !self.ready.is_empty() || !(self.wait_ask.is_empty() || self.asks.is_empty())
     }
 
     /// Adds a receive for a ready connection to the batch; serves it without one if it has a backlog.
@@ -66,8 +67,9 @@ impl<R: Ring> Shard<R> {
         if !self.may_read(slot) {
             return None;
         }
-        if self.table[slot].phase == Phase::Login {
-            // Its next packet is a question to control: not read before a buffer is there for it.
+        if self.table[slot].phase != Phase::Lingering {
+            // Its next packet may be a question to control: not read before a buffer is there for it, or it would
+            // have to be kept in a chunk meanwhile.
             if *reserved >= self.asks.len() {
                 self.wait_for_ask(slot);
                 return None;
@@ -111,8 +113,9 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// A buffer for questions is free again: whoever waits for one is read.
-    pub(super) fn serve_ask_waiters(&mut self) {
+    /// For every buffer that is free somebody who waits for one is read. Not all of them will ask: whoever is left
+    /// has the next turn.
+    fn serve_ask_waiters(&mut self) {
         let mut free = self.asks.len();
         while free > 0 {
             let Some(slot) = self.wait_ask.pop_front() else { return };
