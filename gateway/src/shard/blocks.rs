@@ -56,9 +56,8 @@ impl Blocks {
     #[cfg(test)]
     pub(super) fn in_use(&self) -> u32 {
         let free = |class: usize| {
-            let blocks = std::iter::successors(self.free[class].checked_sub(1), |unit| {
-                self.next[*unit as usize].checked_sub(1)
-            });
+            let blocks =
+                std::iter::successors(self.free[class].checked_sub(1), |unit| self.next[*unit as usize].checked_sub(1));
             u32::try_from(blocks.count() << class).expect("units are u32")
         };
         self.fresh - (0..CLASSES).map(free).sum::<u32>()

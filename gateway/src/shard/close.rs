@@ -47,6 +47,7 @@ impl<R: Ring> Shard<R> {
         }
         if held || is_slow(reason) {
             self.drop_unbegun(slot, DropReason::Closed, u32::MAX);
+            self.close_empty_outbox(slot);
         }
         if self.drop_chunk(slot) {
             self.table[slot].set(flag::DEAF);

@@ -194,7 +194,9 @@ impl<R: Ring> Shard<R> {
             self.queues.replies.pop_front();
             let conn = &self.table[slot];
             if conn.generation != generation || matches!(conn.phase, Phase::Closing | Phase::Free) {
-                run.into_iter().for_each(|run| self.runs.release(run));
+                if let Some(run) = run {
+                    self.runs.release(run);
+                }
                 continue;
             }
             match run {
@@ -586,9 +588,7 @@ impl<R: Ring> Shard<R> {
         }
         if !self.hold(outbox, run, 0, bytes, messages) {
             self.count_dropped(DropReason::Closed, messages);
-            if self.outboxes.front(outbox).is_none() {
-                self.close_outbox(slot);
-            }
+            self.close_empty_outbox(slot);
             self.end(slot, CloseReason::OutboxPool);
         }
     }
@@ -635,7 +635,12 @@ impl<R: Ring> Shard<R> {
             self.count_dropped(reason, front.messages);
             self.runs.unpin(front.run);
         }
-        if self.outboxes.front(outbox).is_none() {
+    }
+
+    /// Gives an outbox back in which nothing is left.
+    pub(super) fn close_empty_outbox(&mut self, slot: Slot) {
+        let outbox = self.table[slot].outbox;
+        if outbox != 0 && self.outboxes.front(outbox).is_none() {
             self.close_outbox(slot);
         }
     }

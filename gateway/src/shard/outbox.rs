@@ -41,7 +41,7 @@ pub(super) struct Front {
 
 /// All outboxes of a shard. Outbox numbers are one more than the place, as in `Conn::outbox`.
 pub(super) struct Outboxes {
-    outboxes: Box<[Outbox]>,
+    places: Box<[Outbox]>,
     free: u32,
     fresh: u32,
     entries: Box<[Entry]>,
@@ -53,7 +53,7 @@ impl Outboxes {
     /// One outbox per slot at most, and so many entries in all of them together.
     pub(super) fn new(slots: u32, entries_max: u32) -> Self {
         Self {
-            outboxes: bytemuck::zeroed_slice_box(slots as usize),
+            places: bytemuck::zeroed_slice_box(slots as usize),
             free: 0,
             fresh: 0,
             entries: bytemuck::zeroed_slice_box(entries_max as usize),
@@ -66,19 +66,19 @@ impl Outboxes {
     pub(super) fn open(&mut self, stall_at: u32) -> u32 {
         let number = if self.free != 0 {
             let number = self.free;
-            self.free = self.outboxes[number as usize - 1].head;
+            self.free = self.places[number as usize - 1].head;
             number
         } else {
             self.fresh += 1;
             self.fresh
         };
-        self.outboxes[number as usize - 1] = Outbox { stall_at, ..Outbox::zeroed() };
+        self.places[number as usize - 1] = Outbox { stall_at, ..Outbox::zeroed() };
         number
     }
 
     /// Gives an empty outbox back.
     pub(super) fn close(&mut self, number: u32) {
-        let outbox = &mut self.outboxes[number as usize - 1];
+        let outbox = &mut self.places[number as usize - 1];
         assert_eq!((outbox.head, outbox.bytes, outbox.messages), (0, 0, 0), "an outbox is emptied before it goes");
         outbox.head = self.free;
         self.free = number;
@@ -101,7 +101,7 @@ impl Outboxes {
     pub(super) fn append(&mut self, number: u32, run: RunIndex, offset: u32, bytes: u32, messages: u32) -> bool {
         let Some(entry) = self.take_entry() else { return false };
         self.entries[entry as usize - 1] = Entry { run: run.0, offset, messages, next: 0 };
-        let outbox = &mut self.outboxes[number as usize - 1];
+        let outbox = &mut self.places[number as usize - 1];
         if outbox.tail == 0 {
             outbox.head = entry;
         } else {
@@ -116,7 +116,7 @@ impl Outboxes {
     /// Puts a run before all others, none of which may have begun; `false` when all entries are taken.
     pub(super) fn prepend(&mut self, number: u32, run: RunIndex, bytes: u32) -> bool {
         let Some(entry) = self.take_entry() else { return false };
-        let outbox = &mut self.outboxes[number as usize - 1];
+        let outbox = &mut self.places[number as usize - 1];
         self.entries[entry as usize - 1] = Entry { run: run.0, offset: 0, messages: 0, next: outbox.head };
         if outbox.tail == 0 {
             outbox.tail = entry;
@@ -128,14 +128,14 @@ impl Outboxes {
 
     /// The entry to send next.
     pub(super) fn front(&self, number: u32) -> Option<Front> {
-        let head = self.outboxes[number as usize - 1].head.checked_sub(1)?;
+        let head = self.places[number as usize - 1].head.checked_sub(1)?;
         let entry = &self.entries[head as usize];
         Some(Front { run: RunIndex(entry.run), offset: entry.offset, messages: entry.messages })
     }
 
     /// The kernel took `bytes` of the front entry and with them the last byte of `messages`; some remain.
     pub(super) fn advance(&mut self, number: u32, bytes: u32, messages: u32) {
-        let outbox = &mut self.outboxes[number as usize - 1];
+        let outbox = &mut self.places[number as usize - 1];
         outbox.bytes -= bytes;
         outbox.messages -= messages;
         let entry = &mut self.entries[outbox.head as usize - 1];
@@ -146,7 +146,7 @@ impl Outboxes {
     /// Removes the front entry, of which `bytes` remain; the caller unpins its run.
     pub(super) fn pop(&mut self, number: u32, bytes: u32) -> Front {
         let front = self.front(number).expect("an entry to remove");
-        let entry = self.outboxes[number as usize - 1].head;
+        let entry = self.places[number as usize - 1].head;
         self.unlink(number, 0, self.entries[entry as usize - 1].next);
         self.settle(number, entry, bytes, front);
         front
@@ -154,7 +154,7 @@ impl Outboxes {
 
     /// Removes the oldest push that has not begun (`bytes` is asked for its run). Replies stay.
     pub(super) fn pop_unbegun(&mut self, number: u32, bytes: impl Fn(RunIndex) -> u32) -> Option<Front> {
-        let (mut before, mut at) = (0, self.outboxes[number as usize - 1].head);
+        let (mut before, mut at) = (0, self.places[number as usize - 1].head);
         while at != 0 {
             let entry = self.entries[at as usize - 1];
             if entry.offset == 0 && entry.messages > 0 {
@@ -170,7 +170,7 @@ impl Outboxes {
 
     /// Takes the entry behind `before` (0: the first) out of the outbox's list.
     fn unlink(&mut self, number: u32, before: u32, next: u32) {
-        let outbox = &mut self.outboxes[number as usize - 1];
+        let outbox = &mut self.places[number as usize - 1];
         match before {
             0 => outbox.head = next,
             before => self.entries[before as usize - 1].next = next,
@@ -181,7 +181,7 @@ impl Outboxes {
     }
 
     fn settle(&mut self, number: u32, entry: u32, bytes: u32, front: Front) {
-        let outbox = &mut self.outboxes[number as usize - 1];
+        let outbox = &mut self.places[number as usize - 1];
         outbox.bytes -= bytes;
         outbox.messages -= front.messages;
         self.entries[entry as usize - 1].next = self.free_entry;
@@ -190,17 +190,17 @@ impl Outboxes {
 
     /// Bytes that wait.
     pub(super) fn bytes(&self, number: u32) -> u32 {
-        self.outboxes[number as usize - 1].bytes
+        self.places[number as usize - 1].bytes
     }
 
     /// Messages that wait.
     pub(super) fn messages(&self, number: u32) -> u32 {
-        self.outboxes[number as usize - 1].messages
+        self.places[number as usize - 1].messages
     }
 
     /// When the connection has stalled.
     pub(super) fn stall_at(&self, number: u32) -> u32 {
-        self.outboxes[number as usize - 1].stall_at
+        self.places[number as usize - 1].stall_at
     }
 
     /// Outboxes and entries that somebody has.
@@ -208,7 +208,7 @@ impl Outboxes {
     pub(super) fn in_use(&self) -> (u32, u32) {
         let outbox = |number: u32| (number != 0).then_some(number);
         let outboxes =
-            std::iter::successors(outbox(self.free), |number| outbox(self.outboxes[*number as usize - 1].head));
+            std::iter::successors(outbox(self.free), |number| outbox(self.places[*number as usize - 1].head));
         let entries =
             std::iter::successors(outbox(self.free_entry), |number| outbox(self.entries[*number as usize - 1].next));
         let count = |free: usize| u32::try_from(free).expect("places are u32");
@@ -217,7 +217,7 @@ impl Outboxes {
 
     /// The connection took something.
     pub(super) fn set_stall_at(&mut self, number: u32, tick: u32) {
-        self.outboxes[number as usize - 1].stall_at = tick;
+        self.places[number as usize - 1].stall_at = tick;
     }
 }
 

@@ -39,8 +39,8 @@ struct Run {
 
 /// All runs of a shard.
 pub(super) struct Runs {
-    runs: Vec<Run>,
-    runs_max: usize,
+    places: Vec<Run>,
+    places_max: usize,
     free: u32,
     array: Box<[u8]>,
     blocks: Blocks,
@@ -53,8 +53,8 @@ impl Runs {
     pub(super) fn new(runs_max: usize, array_bytes: u32, pinned_bytes_max: u32) -> Self {
         let units = array_bytes / UNIT;
         Self {
-            runs: Vec::with_capacity(runs_max),
-            runs_max,
+            places: Vec::with_capacity(runs_max),
+            places_max: runs_max,
             free: 0,
             array: bytemuck::zeroed_slice_box((units * UNIT) as usize),
             blocks: Blocks::new(units),
@@ -113,25 +113,25 @@ impl Runs {
 
     /// Whether another run can be made.
     pub(super) fn has_place(&self) -> bool {
-        self.free != 0 || self.runs.len() < self.runs_max
+        self.free != 0 || self.places.len() < self.places_max
     }
 
     /// Puts a body into a place that `has_place` found; the caller holds the only reference.
     fn put(&mut self, body: Body, messages: u32) -> RunIndex {
         let run = Run { body, references: 1, pins: 0, messages };
         if self.free == 0 {
-            self.runs.push(run);
-            return RunIndex(u32::try_from(self.runs.len() - 1).unwrap_or(u32::MAX));
+            self.places.push(run);
+            return RunIndex(u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX));
         }
         let at = self.free - 1;
-        let Body::Free(next) = self.runs[at as usize].body else { unreachable!("the free list holds free runs") };
+        let Body::Free(next) = self.places[at as usize].body else { unreachable!("the free list holds free runs") };
         self.free = next;
-        self.runs[at as usize] = run;
+        self.places[at as usize] = run;
         RunIndex(at)
     }
 
     fn at(&self, run: RunIndex) -> &Run {
-        &self.runs[run.0 as usize]
+        &self.places[run.0 as usize]
     }
 
     /// Messages of the run; 0 for a reply.
@@ -190,7 +190,7 @@ impl Runs {
             }
             self.pinned_bytes += bytes;
         }
-        let run = &mut self.runs[run.0 as usize];
+        let run = &mut self.places[run.0 as usize];
         run.pins += 1;
         run.references += 1;
         true
@@ -198,7 +198,7 @@ impl Runs {
 
     /// Takes the reference of an outbox entry back.
     pub(super) fn unpin(&mut self, run: RunIndex) {
-        let entry = &mut self.runs[run.0 as usize];
+        let entry = &mut self.places[run.0 as usize];
         entry.pins -= 1;
         if entry.pins == 0 {
             self.pinned_bytes -= self.held_bytes(run);
@@ -208,7 +208,7 @@ impl Runs {
 
     /// Takes back one reference; the last one frees the run.
     pub(super) fn release(&mut self, run: RunIndex) {
-        let entry = &mut self.runs[run.0 as usize];
+        let entry = &mut self.places[run.0 as usize];
         entry.references -= 1;
         if entry.references > 0 {
             return;
@@ -229,7 +229,7 @@ impl Runs {
     /// Runs that somebody refers to.
     #[cfg(test)]
     pub(super) fn live(&self) -> usize {
-        let live = self.runs.iter().filter(|run| run.references > 0).count();
+        let live = self.places.iter().filter(|run| run.references > 0).count();
         assert!(live > 0 || self.blocks.in_use() == 0, "a block without a run");
         live
     }

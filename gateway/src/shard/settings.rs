@@ -92,7 +92,7 @@ impl ShardSettings {
             outbox_entries_max: 1 << 18,
             partials_max: 1024,
             sends_per_turn_max: 4096,
-            rooms_max: limits::SHARD_ROOMS_MAX as u32,
+            rooms_max: u32::try_from(limits::SHARD_ROOMS_MAX).unwrap_or(u32::MAX),
         }
     }
 

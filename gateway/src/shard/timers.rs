@@ -7,8 +7,8 @@ use super::conn::{Conn, Table};
 /// Milliseconds of a tick: how exact deadlines are.
 pub(super) const TICK_MS: u32 = 100;
 
-/// Buckets of the wheel: later deadlines are put in again when their bucket comes round.
-const BUCKETS: usize = 8192;
+/// Buckets of the wheel, one a tick: later deadlines are put in again when their bucket comes round.
+const BUCKETS: u32 = 8192;
 
 /// Ticks that hold so many milliseconds, rounded up.
 pub(super) fn ticks(ms: u32) -> u32 {
@@ -24,7 +24,7 @@ pub(super) struct Wheel {
 
 impl Wheel {
     pub(super) fn new() -> Self {
-        Self { heads: bytemuck::zeroed_slice_box(BUCKETS), now: 0 }
+        Self { heads: bytemuck::zeroed_slice_box(BUCKETS as usize), now: 0 }
     }
 
     /// Whether no timer is set.
@@ -34,13 +34,13 @@ impl Wheel {
     }
 
     fn bucket(tick: u32) -> usize {
-        tick as usize % BUCKETS
+        (tick % BUCKETS) as usize
     }
 
     /// Sets the connection's timer for a tick, or moves it there.
     pub(super) fn set(&mut self, table: &mut Table, slot: Slot, tick: u32) {
         self.clear(table, slot);
-        let tick = tick.clamp(self.now + 1, self.now + BUCKETS as u32 - 1);
+        let tick = tick.clamp(self.now + 1, self.now + BUCKETS - 1);
         let bucket = Self::bucket(tick);
         let next = self.heads[bucket];
         let conn = &mut table[slot];
@@ -133,6 +133,6 @@ mod tests {
         let (mut wheel, mut table) = (Wheel::new(), Table::new(1));
         wheel.set(&mut table, Slot(0), 1_000_000);
         let at = (1..10_000).find(|now| wheel.next(&mut table, *now).is_some());
-        assert_eq!(at, Some(BUCKETS as u32 - 1));
+        assert_eq!(at, Some(BUCKETS - 1));
     }
 }

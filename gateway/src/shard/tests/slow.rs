@@ -120,12 +120,13 @@ fn drop_oldest_still_reads_a_client_whose_outbox_it_emptied() {
     let mut client = world.enter(Transport::Tcp, &login("key", "room"));
     client.set_window(0);
     push(&mut world, 0..4);
-    client.send(operation::SUBSCRIBE, b"7");
+    // Held up because so much waits for it; goim has no reply to this one.
+    client.send(operation::RAW, b"");
     world.settle();
     world.push_room("room", &"1".repeat(10 * BODY));
     client.set_window(usize::MAX);
     world.settle();
-    assert_eq!(client.take().len(), 2, "the large push and the echo");
+    assert_eq!(client.take().len(), 1, "the large push");
     let (operation, _) = world.ask(&mut client, operation::HEARTBEAT, b"");
     assert_eq!(operation, operation::HEARTBEAT_REPLY);
 }
