@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -133,6 +134,7 @@ async fn serve(
         connections_max: settings.api.connections_max,
         head_max: Duration::from_millis(settings.api.request_ms_max.into()),
     };
+    let door = api.try_clone().map_err(system("naming the API's socket twice"))?;
     http::spawn(api, api::router(Arc::clone(app)), limits).map_err(system("accepting API connections"))?;
     let (stop, mut stopped) = unbounded();
     signals.spawn(move |signal| drop(stop.unbounded_send(signal))).map_err(system("reading signals"))?;
@@ -149,6 +151,9 @@ async fn serve(
         }
     });
     drain(app, machine).await;
+    // The kernel takes this ring down some time after the process has ended. Its accept would hold the port until
+    // then, and whoever starts the gateway anew would find it taken.
+    let _ = socket2::SockRef::from(&door).shutdown(Shutdown::Both);
     Ok(())
 }
 
