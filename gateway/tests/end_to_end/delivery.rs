@@ -49,6 +49,7 @@ fn each_target_reaches_its_clients_on_both_transports_and_nobody_else() {
     }
     let stats = gateway.settled();
     assert_eq!(gateway.counter("/sent"), 6, "{stats}");
+    drop((tcp, ws));
     gateway.stop();
 }
 

@@ -25,7 +25,7 @@ fn status(gateway: &Gateway, request: &str, expected: u16) -> u16 {
 #[test]
 fn a_bad_upgrade_is_answered_with_its_status() {
     let gateway = Gateway::start(&format!(
-        "{}{}origins = [\"https://example.org\"]\n",
+        "{}{}origins = [\"https://example.org\"]\nlinger_ms_max = 100\n",
         crate::support::OPEN,
         crate::support::LISTENERS
     ));
@@ -57,7 +57,7 @@ fn a_bad_upgrade_is_answered_with_its_status() {
 
 #[test]
 fn an_upgrade_in_single_bytes_is_served_and_one_that_stops_is_ended() {
-    let gateway = Gateway::with_listener_keys("login_ms_max = 2000");
+    let gateway = Gateway::with_listener_keys("login_ms_max = 1000\nlinger_ms_max = 100");
     let mut slow = connect(gateway.ws());
     slow.set_nodelay(true).expect("an option");
     for byte in format!("{GOOD}\r\n").into_bytes() {

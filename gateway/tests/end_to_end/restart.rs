@@ -40,5 +40,20 @@ fn clients_of_a_gateway_that_was_restarted_log_in_again_and_receive() {
         client.expect_push(1, "after");
         client.expect_quiet();
     }
+    drop(clients);
+    gateway.stop();
+}
+
+#[test]
+fn a_gateway_can_be_started_again_as_soon_as_it_has_ended() {
+    let address = std::net::SocketAddr::from(([127, 0, 0, 73], 0));
+    let mut gateway = Gateway::dev([address; 3]);
+    for _ in 0..10 {
+        let addresses = [gateway.tcp(), gateway.ws(), gateway.api];
+        let clients = [gateway.tcp(), gateway.api].map(crate::support::connect);
+        gateway.stop();
+        gateway = Gateway::dev(addresses);
+        drop(clients);
+    }
     gateway.stop();
 }

@@ -106,7 +106,7 @@ fn waiting_for_a_slot_costs_no_turns() {
     }
     let waiting: Vec<Client> = (0..3).map(|n| knock(&gateway, &format!("out{n}"))).collect();
     let turns = gateway.counter("/turns");
-    std::thread::sleep(std::time::Duration::from_millis(1000));
+    std::thread::sleep(std::time::Duration::from_secs(1));
     // Each of two shards wakes every 100 ms; a spin would be thousands.
     let spent = gateway.counter("/turns") - turns;
     assert!(spent < 200, "{spent} turns");

@@ -89,6 +89,7 @@ fn misses_exactly_what_was_counted(policy: &str, reason: &str, transport: Transp
     // It is a member as before.
     gateway.push(&push(MESSAGES));
     slow.expect_push(1, &text(MESSAGES));
+    drop((slow, quick));
     gateway.stop();
     numbers
 }

@@ -151,22 +151,13 @@ pub(crate) fn until_exit(child: &mut Child) -> ExitStatus {
 /// Runs `halley` with a configuration that must not start, and says how it ended.
 pub(crate) fn output(configuration: &str, wrapper: Option<&str>) -> Output {
     let folder = folder_with(configuration);
-    let mut command = match wrapper {
-        // A shell that sets something and becomes the gateway.
-        Some(script) => {
-            let mut shell = Command::new("sh");
-            shell
-                .arg("-c")
-                .arg(format!("{script}; exec \"$0\" --config halley.toml"))
-                .arg(env!("CARGO_BIN_EXE_halley"));
-            clean(shell)
-        }
-        None => {
-            let mut command = halley();
-            command.arg("--config").arg("halley.toml");
-            command
-        }
-    };
+    // A shell that sets something and becomes the gateway.
+    let mut command = wrapper.map_or_else(halley, |script| {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("{script}; exec \"$0\" \"$@\"")).arg(env!("CARGO_BIN_EXE_halley"));
+        clean(shell)
+    });
+    command.args(["--config", "halley.toml"]);
     command.current_dir(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the binary starts");
     let status = until_exit(&mut child);
@@ -209,7 +200,7 @@ fn follow(child: &mut Child, log: &Arc<Mutex<String>>) -> Receiver<Value> {
         let mut found = Some(found);
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             let value = serde_json::from_str::<Value>(&line).unwrap_or_default();
-            *log.lock().expect("a test that lives") += &format!("{line}\n");
+            log.lock().expect("a test that lives").extend([&*line, "\n"]);
             if value["event"] == "ready"
                 && let Some(found) = found.take()
             {
