@@ -234,8 +234,9 @@ impl Ring for KernelRing {
     fn accept(&mut self, listener: usize, place: u16, slot: Slot) {
         let target = &self.places[usize::from(place)];
         let bytes = target.bytes.get();
+        let room = libc::socklen_t::try_from(size_of::<libc::sockaddr_storage>()).expect("128 bytes");
         // SAFETY: no accept of this place is in flight (the trait's rule), so nobody else uses the length.
-        unsafe { bytes.write(size_of::<libc::sockaddr_storage>() as libc::socklen_t) };
+        unsafe { bytes.write(room) };
         let into = DestinationSlot::try_from_slot_target(slot.0).expect("a slot of the table");
         let accept = opcode::Accept::new(Fd(self.listeners[listener]), target.address.get().cast(), bytes)
             .file_index(Some(into))
@@ -380,13 +381,12 @@ impl Ring for KernelRing {
 
     fn next(&mut self) -> Option<Completion> {
         loop {
-            let (data, result) = match self.early.pop_front() {
-                Some(early) => early,
-                None => {
-                    let entry = self.ring.completion().next()?;
-                    self.counters.completions += 1;
-                    (entry.user_data(), entry.result())
-                }
+            let (data, result) = if let Some(early) = self.early.pop_front() {
+                early
+            } else {
+                let entry = self.ring.completion().next()?;
+                self.counters.completions += 1;
+                (entry.user_data(), entry.result())
             };
             if let Some(completion) = self.translate(data, result) {
                 return Some(completion);

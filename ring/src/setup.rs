@@ -44,7 +44,9 @@ impl std::fmt::Display for SetupError {
             Some(libc::ENOSYS) => "this kernel or container profile has no io_uring; 6.1 or newer is needed",
             Some(libc::EINVAL) => "this kernel is too old; 6.1 or newer is needed",
             Some(libc::ENOMEM) => "locked memory is limited: raise LimitMEMLOCK (ulimit -l) for this user",
-            Some(libc::EMFILE) => "the table is larger than RLIMIT_NOFILE: lower connections_max or raise shards or LimitNOFILE",
+            Some(libc::EMFILE) => {
+                "the table is larger than RLIMIT_NOFILE: lower connections_max or raise shards or LimitNOFILE"
+            }
             Some(libc::ENFILE) => "the system's file limit is reached: raise fs.file-max",
             _ => "unexpected",
         };
@@ -86,11 +88,11 @@ pub(crate) fn build(slots: u32) -> Result<IoUring, SetupError> {
 
 /// Tries what the reactor relies on, on a socket pair in slot 0, and says whether messages between rings work.
 pub(crate) fn probe(ring: &mut IoUring) -> Result<bool, SetupError> {
-    let (near, far) = step("making a socket pair", socket_pair())?;
-    step("putting a socket into the table", ring.submitter().register_files_update(0, &[near.as_raw_fd()]).map(drop))?;
+    let (ours, theirs) = step("making a socket pair", socket_pair())?;
+    step("putting a socket into the table", ring.submitter().register_files_update(0, &[ours.as_raw_fd()]).map(drop))?;
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    let sent = b"probe";
-    let send = opcode::Send::new(types::Fixed(0), sent.as_ptr(), 5)
+    let words = b"probe";
+    let send = opcode::Send::new(types::Fixed(0), words.as_ptr(), 5)
         .flags(flags | libc::MSG_WAITALL)
         .build()
         .flags(squeue::Flags::SKIP_SUCCESS);
@@ -98,7 +100,7 @@ pub(crate) fn probe(ring: &mut IoUring) -> Result<bool, SetupError> {
     let mut got = [0u8; 8];
     expect("a send that succeeds must leave no completion", ring.completion().next().is_none())?;
     // SAFETY: reads at most 8 bytes into `got`, which outlives the call.
-    let read = unsafe { libc::read(far.as_raw_fd(), got.as_mut_ptr().cast(), 8) };
+    let read = unsafe { libc::read(theirs.as_raw_fd(), got.as_mut_ptr().cast(), 8) };
     expect("a send must have run when enter returns", read == 5)?;
     let recv = opcode::Recv::new(types::Fixed(0), got.as_mut_ptr(), 8).flags(flags).build();
     run(ring, &recv)?;
@@ -139,10 +141,10 @@ fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the descriptor was just made and has no other owner.
-    let near = unsafe { OwnedFd::from_raw_fd(pair[0]) };
+    let ours = unsafe { OwnedFd::from_raw_fd(pair[0]) };
     // SAFETY: as above.
-    let far = unsafe { OwnedFd::from_raw_fd(pair[1]) };
-    Ok((near, far))
+    let theirs = unsafe { OwnedFd::from_raw_fd(pair[1]) };
+    Ok((ours, theirs))
 }
 
 /// An eventfd that never blocks.

@@ -17,8 +17,7 @@ struct Server {
 impl Server {
     fn new(slots: u32) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let settings =
-            RingSettings { slots, listeners: vec![listener.as_raw_fd()], accepts: 16, notify: None };
+        let settings = RingSettings { slots, listeners: vec![listener.as_raw_fd()], accepts: 16, notify: None };
         Self { ring: KernelRing::new(&settings).expect("io_uring"), listener }
     }
 

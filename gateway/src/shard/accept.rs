@@ -197,6 +197,10 @@ impl<R: Ring> Shard<R> {
             conn.set(flag::WEBSOCKET);
         }
         self.wheel.set(&mut self.table, slot, deadline);
+        if let Some(drain) = &mut self.draining {
+            // It came before its accept could be cancelled: it is told like those before it.
+            drain.cursor = drain.cursor.min(slot.0);
+        }
         // The first bytes are often there already: read before arming a poll.
         self.mark_ready(slot);
     }
