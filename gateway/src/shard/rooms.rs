@@ -95,7 +95,7 @@ pub(super) enum Joined {
     New,
     /// It was one already.
     Already,
-    /// It is in as many rooms as it may be.
+    /// It is in as many rooms as it may be, or the shard's memory for members is used up.
     TooMany,
 }
 
@@ -103,7 +103,7 @@ impl Rooms {
     /// Tables for so many rooms, and for so many connections with so many rooms each.
     pub(super) fn new(rooms_max: u32, slots: u32, rooms_per_connection_max: u32) -> Self {
         // Address space: blocks are at least half full, and one that grows holds its old block meanwhile;
-        // what is left of smaller classes is at most as much again.
+        // what is left of smaller classes is as much again, unless sizes of all rooms change together.
         let memberships = slots.saturating_mul(rooms_per_connection_max).max(1);
         let units = (memberships.div_ceil(UNIT)).saturating_mul(4).saturating_add(rooms_max);
         Self {
@@ -236,8 +236,8 @@ impl Rooms {
         if table[slot].rooms >= rooms_per_connection_max {
             return Joined::TooMany;
         }
+        let Some(position) = self.push_member(room, slot) else { return Joined::TooMany };
         let link = self.take_link();
-        let position = self.push_member(room, slot);
         let conn = &mut table[slot];
         conn.rooms += 1;
         if login_room || !conn.has(flag::LOGIN_ROOM) {
@@ -275,13 +275,14 @@ impl Rooms {
         link
     }
 
-    /// Puts a member behind all others; returns where it stands.
-    fn push_member(&mut self, room: RoomIndex, slot: Slot) -> u32 {
+    /// Puts a member behind all others; returns where it stands. `None` when there is no block for a room of that
+    /// size: blocks are cut and not joined again, so that sizes that all change together can use the array up.
+    fn push_member(&mut self, room: RoomIndex, slot: Slot) -> Option<u32> {
         let entry = self.places[room.0 as usize];
         let capacity = if entry.flags & mark::BLOCK == 0 { 0 } else { UNIT << entry.class };
         if entry.members == capacity {
             let class = if capacity == 0 { 0 } else { entry.class + 1 };
-            let unit = self.blocks.take(class).expect("the member array holds every membership");
+            let unit = self.blocks.take(class)?;
             if capacity > 0 {
                 let from = (entry.unit * UNIT) as usize;
                 self.members.copy_within(from..from + entry.members as usize, (unit * UNIT) as usize);
@@ -299,7 +300,7 @@ impl Rooms {
         entry.members += 1;
         let at = entry.unit * UNIT + position;
         self.members[at as usize] = slot.0;
-        position
+        Some(position)
     }
 
     /// Ends a membership; `false` when there is none.

@@ -54,6 +54,21 @@ fn heartbeats_while_no_question_can_be_asked_cost_nobody_its_connection() {
 }
 
 #[test]
+fn who_waits_for_an_answer_with_nothing_more_to_say_keeps_no_buffer() {
+    for transport in BOTH {
+        let mut world = Setup::new().shard(|shard| shard.partials_max = 2).build();
+        let mut clients: Vec<_> = (0..20).map(|_| world.connect(transport)).collect();
+        world.control_works = false;
+        clients.iter_mut().for_each(|client| client.login(&login("", "room")));
+        world.settle();
+        assert_eq!(world.shards[0].chunks.kept(), 0);
+        world.control_works = true;
+        world.settle();
+        assert_eq!(world.stats(0).logins.get(), 20);
+    }
+}
+
+#[test]
 fn those_who_wait_for_a_buffer_without_a_question_do_not_hold_up_those_with_one() {
     let mut world = World::new();
     // One buffer for all.

@@ -6,7 +6,7 @@ use super::client::{Client, Got, push_bytes};
 use super::session::{BOTH, login, marked};
 use super::world::Setup;
 use crate::dispatch::Target;
-use crate::limits::ACCEPT_SETS_MAX;
+use crate::limits::{ACCEPT_SETS_MAX, ROOMS_PER_CONNECTION_MAX};
 use crate::reason::{CloseReason, DropReason, Reject};
 use crate::shard::Transport::{Tcp, WebSocket};
 
@@ -132,28 +132,26 @@ fn accept_sets_beyond_their_number_change_nothing_and_are_echoed() {
 
 #[test]
 fn rooms_that_grow_and_shrink_in_turn_never_bring_the_shard_down() {
-    // Blocks of members are cut but not joined again: sizes that change together wear the array down.
-    let mut world = Setup::new().shard(|shard| (shard.connections_max, shard.rooms_max) = (40, 2048)).build();
-    let mut clients: Vec<_> = (0..32).map(|n| world.enter(Tcp, &marked(&format!("key-{n}"), ""))).collect();
-    for size in [1, 5, 9, 17] {
-        let rooms = 32 / size * 64;
-        for room in 0..rooms {
-            for member in 0..size {
-                let client = &mut clients[(room * size + member) % 32];
-                client.send(operation::JOIN, format!("{size}-{room}").as_bytes());
+    // Sizes that change for all rooms together: each class of blocks is wanted in full, one after the other.
+    let mut world = Setup::new().shard(|s| (s.connections_max, s.rooms_max, s.partials_max) = (42, 2600, 64)).build();
+    let mut clients: Vec<_> = (0..40).map(|n| world.enter(Tcp, &marked(&format!("key-{n}"), ""))).collect();
+    clients.iter().for_each(|client| client.set_window(usize::MAX));
+    let mut refusals = 0;
+    for size in [1, 5, 9, 17, 33] {
+        for asked in [operation::JOIN, operation::LEAVE] {
+            for membership in 0..40 * ROOMS_PER_CONNECTION_MAX / size * size {
+                let room = format!("{size}-{}", membership / size);
+                clients[membership % 40].send(asked, room.as_bytes());
             }
+            world.settle();
+            let refused = |got: &Got| matches!(got, Got::Reply { operation: operation::JOIN_REPLY, body, .. } if body[..4] == 2i32.to_be_bytes());
+            let replies = clients.iter_mut().flat_map(Client::take);
+            refusals += replies.filter(refused).count() as u64;
         }
-        world.settle();
-        for room in 0..rooms {
-            for member in 0..size {
-                let client = &mut clients[(room * size + member) % 32];
-                client.send(operation::LEAVE, format!("{size}-{room}").as_bytes());
-            }
-        }
-        world.settle();
-        clients.iter_mut().for_each(|client| drop(client.take()));
         assert_eq!(world.shards[0].rooms.in_use(), (0, 0, 0), "after rooms of {size}");
     }
+    assert!(refusals > 0, "the array is used up");
+    assert_eq!(world.rejects(Reject::TooManyRooms), refusals);
     world.push_room("nobody", "x");
     let mut client = world.enter(WebSocket, &login("last", "room"));
     world.push_room("room", "still served");
