@@ -1,4 +1,4 @@
-//! Every fixed maximum of a shard and how they relate. What a configuration can change has its default here too.
+//! The fixed maxima that several modules share, and how they relate; `docs/limits.md` lists all.
 
 /// Places in a shard's order queue.
 pub const ORDERS_MAX: usize = 4096;
@@ -41,9 +41,6 @@ pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 
 /// Keys or members of one push.
 pub const PUSH_TARGETS_MAX: usize = 10_000;
-
-/// One-shot accepts that a shard keeps on each listener.
-pub const ACCEPTS_ARMED_MAX: usize = 16;
 
 const _: () =
     assert!(ASKS_MAX * 2 < ORDERS_CONTROL_SHARE, "a grant and an answer for every open question fit control's share");
