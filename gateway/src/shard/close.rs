@@ -49,6 +49,10 @@ impl<R: Ring> Shard<R> {
             self.drop_unbegun(slot, DropReason::Closed, u32::MAX);
             self.close_empty_outbox(slot);
         }
+        if held {
+            // Replies that waited behind the question may leave now.
+            self.mark_writable(slot);
+        }
         if self.drop_chunk(slot) {
             self.table[slot].set(flag::DEAF);
         }

@@ -675,14 +675,14 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Puts the reply to a login before the pushes that came meanwhile.
-    pub(super) fn prepend_reply(&mut self, slot: Slot) {
+    pub(super) fn insert_reply(&mut self, slot: Slot) {
         let outbox = self.table[slot].outbox;
         let bytes = u32::try_from(self.reply.len()).unwrap_or(u32::MAX);
         let run = self.runs.reply(&self.reply);
         self.reply.clear();
         let Some(run) = run else { return self.end_without_farewell(slot) };
         if self.runs.pin(run) {
-            if !self.outboxes.prepend(outbox, run, bytes) {
+            if !self.outboxes.insert_reply(outbox, run, bytes) {
                 self.runs.unpin(run);
                 self.end_without_farewell(slot);
             }

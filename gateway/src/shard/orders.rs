@@ -196,7 +196,7 @@ impl<R: Ring> Shard<R> {
             Packet { version: ask.version, operation: operation::AUTH_REPLY, sequence: ask.sequence, body: &[] };
         self.write_packet(slot, &reply);
         if waiting {
-            self.prepend_reply(slot);
+            self.insert_reply(slot);
             self.mark_writable(slot);
         } else {
             self.queue_reply(slot);

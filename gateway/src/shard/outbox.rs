@@ -113,16 +113,24 @@ impl Outboxes {
         true
     }
 
-    /// Puts a run before all others, none of which may have begun; `false` when all entries are taken.
-    pub(super) fn prepend(&mut self, number: u32, run: RunIndex, bytes: u32) -> bool {
+    /// Puts a reply before all pushes, none of which may have begun, and behind the replies made before it; `false`
+    /// when all entries are taken.
+    pub(super) fn insert_reply(&mut self, number: u32, run: RunIndex, bytes: u32) -> bool {
         let Some(entry) = self.take_entry() else { return false };
+        let (mut before, mut next) = (0, self.places[number as usize - 1].head);
+        while next != 0 && self.entries[next as usize - 1].messages == 0 {
+            (before, next) = (next, self.entries[next as usize - 1].next);
+        }
+        self.entries[entry as usize - 1] = Entry { run: run.0, offset: 0, messages: 0, next };
         let outbox = &mut self.places[number as usize - 1];
-        self.entries[entry as usize - 1] = Entry { run: run.0, offset: 0, messages: 0, next: outbox.head };
-        if outbox.tail == 0 {
+        if next == 0 {
             outbox.tail = entry;
         }
-        outbox.head = entry;
         outbox.bytes += bytes;
+        match before {
+            0 => outbox.head = entry,
+            before => self.entries[before as usize - 1].next = entry,
+        }
         true
     }
 
@@ -233,15 +241,16 @@ mod tests {
     }
 
     #[test]
-    fn entries_leave_in_order_with_the_reply_first() {
+    fn entries_leave_in_order_with_the_replies_first() {
         let mut outboxes = Outboxes::new(2, 8);
         let number = outboxes.open(0);
         for run in 1..4 {
             assert!(outboxes.append(number, RunIndex(run), 0, 10, 1));
         }
-        assert!(outboxes.prepend(number, RunIndex(9), 10));
-        assert_eq!((outboxes.bytes(number), outboxes.messages(number)), (40, 3));
-        assert_eq!(runs_of(&mut outboxes, number), [9, 1, 2, 3]);
+        assert!(outboxes.insert_reply(number, RunIndex(8), 10));
+        assert!(outboxes.insert_reply(number, RunIndex(9), 10));
+        assert_eq!((outboxes.bytes(number), outboxes.messages(number)), (50, 3));
+        assert_eq!(runs_of(&mut outboxes, number), [8, 9, 1, 2, 3]);
         outboxes.close(number);
         assert_eq!(outboxes.open(0), number, "used again");
     }

@@ -42,10 +42,15 @@ impl Client {
     /// Connects; a WebSocket client asks for its upgrade at once.
     pub(super) fn connect(net: &SimNet, listener: usize, transport: Transport) -> Self {
         let client = Self::connect_silent(net, listener, transport);
-        if transport == Transport::WebSocket {
-            client.say(websocket::request("gateway", "/sub", KEY).as_bytes());
-        }
+        client.upgrade();
         client
+    }
+
+    /// Asks for the upgrade, if it speaks WebSocket.
+    pub(super) fn upgrade(&self) {
+        if self.transport == Transport::WebSocket {
+            self.say(websocket::request("gateway", "/sub", KEY).as_bytes());
+        }
     }
 
     /// Connects and says nothing.

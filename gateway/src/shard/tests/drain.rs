@@ -128,6 +128,24 @@ fn who_waits_for_its_login_is_sent_away_without_pushes() {
 }
 
 #[test]
+fn who_waits_for_its_login_with_its_handshake_half_sent_gets_the_rest_and_the_reason() {
+    let mut world = World::new();
+    let mut client = Client::connect_silent(&world.net, 1, WebSocket);
+    client.set_window(20);
+    client.upgrade();
+    client.login(&login("key", "room"));
+    let answer = world.grant_without_answer();
+    world.settle();
+    client.read(20);
+    world.settle();
+    drain(&mut world, 10_000);
+    client.set_window(usize::MAX);
+    world.links[0].put_control(answer).expect("a place");
+    world.settle();
+    assert_eq!(client.take(), [Got::Close(Some(1012))]);
+}
+
+#[test]
 fn many_are_told_over_several_turns() {
     let mut world = Setup::new().shard(|s| (s.connections_max, s.accepts_armed_max) = (3000, 16)).build();
     let clients: Vec<_> = (0..2500).map(|_| Client::connect(&world.net, 0, Tcp)).collect();

@@ -2,8 +2,9 @@
 
 use halley_protocol::login::Login;
 use halley_protocol::operation;
+use halley_protocol::websocket::Opcode;
 
-use super::client::Got;
+use super::client::{Client, Got};
 use super::session::{BOTH, login};
 use super::world::{Setup, World};
 use crate::dispatch::{DispatchError, Target};
@@ -201,6 +202,33 @@ fn a_push_from_between_grant_and_answer_comes_behind_the_reply_to_the_login() {
         let push = |body: &str| Got::Push { operation: 1000, body: body.into() };
         assert_eq!(got[1..], [push("first"), push("second"), push("room")]);
         assert_eq!(world.stats(0).sent.get(), 3);
+    }
+}
+
+#[test]
+fn the_reply_to_a_login_comes_behind_what_was_said_before_it() {
+    for pushed in [false, true] {
+        let mut world = World::new();
+        let mut client = Client::connect_silent(&world.net, 1, WebSocket);
+        client.set_window(20);
+        client.upgrade();
+        client.frame(true, Opcode::Ping, b"ping");
+        client.login(&login("key", "room"));
+        let answer = world.grant_without_answer();
+        if pushed {
+            world.dispatch(&Target::Room("room".into()), 1000, "push").expect("places");
+            world.settle();
+        }
+        world.links[0].put_control(answer).expect("a place");
+        world.settle();
+        client.set_window(usize::MAX);
+        world.settle();
+        let mut expected = vec![
+            Got::Pong(b"ping".into()),
+            Got::Reply { operation: operation::AUTH_REPLY, sequence: 1, body: Vec::new() },
+        ];
+        expected.extend(pushed.then(|| Got::Push { operation: 1000, body: b"push".into() }));
+        assert_eq!(client.take(), expected);
     }
 }
 
