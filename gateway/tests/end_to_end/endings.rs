@@ -146,7 +146,8 @@ fn what_waits_for_a_client_is_sent_before_it_is_closed_by_a_drain() {
     let text = "x".repeat(4000);
     let one = serde_json::json!({ "target": { "room": "r" }, "operation": 1, "payload": { "text": text } });
     gateway.push(&serde_json::json!(vec![one; MESSAGES]));
-    until("messages to wait", || gateway.counter("/queued") > 0 || gateway.counter("/sent") == MESSAGES as u64);
+    gateway.until_counter("/offered", MESSAGES as u64);
+    assert!(gateway.counter("/queued") > 0, "some wait in its outbox");
     gateway.terminate();
     until("the drain", || gateway.get("/readyz").status == 503);
     for _ in 0..MESSAGES {
