@@ -10,6 +10,8 @@ pub const BAD_UTF8: u16 = 1007;
 pub const TOO_BIG: u16 = 1009;
 /// The gateway restarts or drains: connect again.
 pub const RESTART: u16 = 1012;
+/// The gateway is short of memory for this connection: try again.
+pub const TRY_AGAIN: u16 = 1013;
 /// No login within the deadline.
 pub const LOGIN_LATE: u16 = 4001;
 /// The login was refused.

@@ -2,11 +2,15 @@
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use crate::config::{Listener, Settings, Transport};
+
+/// How long a port that is taken is tried, and how often.
+const PORT_PATIENCE: Duration = Duration::from_secs(1);
+const PORT_RETRY: Duration = Duration::from_millis(20);
 
 /// Seconds between two probes of a silent peer, and how many unanswered ones end the connection.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -74,7 +78,8 @@ impl Sockets {
         let mut listeners = Vec::with_capacity(settings.listener.len());
         for (at, listener) in settings.listener.iter().enumerate() {
             let address = listener.bind.address.expect("checked: every listener has an address");
-            let socket = bind(address, dual_stack(address)).and_then(|socket| {
+            let socket = patiently(|| {
+                let socket = bind(address, dual_stack(address))?;
                 set_inherited(&socket, listener)?;
                 listen(socket)
             });
@@ -85,7 +90,8 @@ impl Sockets {
             })?);
         }
         let address = settings.api.bind.address.expect("the API has an address by default");
-        let api = bind(address, dual_stack(address)).and_then(|socket| {
+        let api = patiently(|| {
+            let socket = bind(address, dual_stack(address))?;
             socket.set_tcp_nodelay(true)?;
             listen(socket)
         });
@@ -98,6 +104,20 @@ impl Sockets {
         let listeners = settings.listener.iter().zip(&self.listeners);
         let listeners = listeners.map(|(listener, socket)| Ok((listener.transport, socket.local_addr()?)));
         Ok(Bound { listeners: listeners.collect::<io::Result<_>>()?, api: self.api.local_addr()? })
+    }
+}
+
+/// Tries again for a while when the port is taken: the rings of a process that was killed hold its
+/// sockets for a moment after it is gone.
+fn patiently(open: impl Fn() -> io::Result<TcpListener>) -> io::Result<TcpListener> {
+    let deadline = Instant::now() + PORT_PATIENCE;
+    loop {
+        match open() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(PORT_RETRY);
+            }
+            result => return result,
+        }
     }
 }
 

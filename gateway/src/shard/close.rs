@@ -15,7 +15,7 @@ use crate::reason::{CloseReason, DropReason};
 
 use super::Shard;
 use super::chunks::ChunkIndex;
-use super::conn::{Phase, flag};
+use super::conn::{Conn, Phase, flag};
 use super::settings::Transport;
 use super::timers;
 
@@ -29,20 +29,9 @@ const UNAVAILABLE: &[u8] =
 impl<R: Ring> Shard<R> {
     /// Ends a connection. The first reason counts; later ones are ignored.
     pub(super) fn end(&mut self, slot: Slot, reason: CloseReason) {
-        let phase = self.table[slot].phase;
-        if !matches!(phase, Phase::Handshake | Phase::Login | Phase::Open) {
-            return;
-        }
-        self.stats().closes[reason.at()].add(1);
-        self.keep_online(slot);
-        self.rooms.leave_all(&mut self.table, slot);
-        let held = self.table[slot].has(flag::HELD);
-        let conn = &mut self.table[slot];
-        conn.reason = reason as u8;
-        conn.phase = Phase::Lingering;
-        conn.clear(flag::HELD | flag::PAUSED);
-        if reason == CloseReason::PeerReset {
-            self.shut(slot);
+        let Conn { phase, flags, .. } = self.table[slot];
+        let held = flags & flag::HELD != 0;
+        if !self.decide_end(slot, reason) {
             return;
         }
         if held || is_slow(reason) {
@@ -57,7 +46,31 @@ impl<R: Ring> Shard<R> {
             self.table[slot].set(flag::DEAF);
         }
         self.say_farewell(slot, phase, reason);
-        self.linger(slot, reason);
+        if self.table[slot].phase == Phase::Lingering {
+            self.linger(slot, reason);
+        }
+    }
+
+    /// Ends a connection without a word: it is gone, or something that it should get is lost or torn, and nothing
+    /// may follow that.
+    pub(super) fn cut(&mut self, slot: Slot, reason: CloseReason) {
+        self.decide_end(slot, reason);
+        self.shut(slot);
+    }
+
+    /// Takes a live connection out of its rooms and notes its reason; `false` when it has one already.
+    fn decide_end(&mut self, slot: Slot, reason: CloseReason) -> bool {
+        if !matches!(self.table[slot].phase, Phase::Handshake | Phase::Login | Phase::Open) {
+            return false;
+        }
+        self.stats().closes[reason.at()].add(1);
+        self.keep_online(slot);
+        self.rooms.leave_all(&mut self.table, slot);
+        let conn = &mut self.table[slot];
+        conn.reason = reason as u8;
+        conn.phase = Phase::Lingering;
+        conn.clear(flag::HELD | flag::PAUSED);
+        true
     }
 
     /// Sets the last deadline, and reads on to find the peer's end.
@@ -83,7 +96,6 @@ impl<R: Ring> Shard<R> {
                 CloseReason::LoginLate => self.reply.extend_from_slice(REQUEST_TIMEOUT),
                 CloseReason::Drain => self.reply.extend_from_slice(UNAVAILABLE),
                 // The answer to a refused handshake has been queued already.
-                CloseReason::HandshakeRefused => self.table[slot].set(flag::TOLD),
                 _ => {}
             }
         } else if let Some(code) = reason.code() {
@@ -186,19 +198,24 @@ impl<R: Ring> Shard<R> {
         if self.draining.is_none() {
             self.acceptor.stop(&mut self.ring);
             let deadline = self.tick + timers::ticks(deadline_ms).max(1);
-            self.draining = Some(super::Drain { deadline, cursor: 0, reported: false });
+            self.draining = Some(super::Drain { begun: self.tick, deadline, cursor: 0, reported: false });
         }
     }
 
     /// Tells some more connections; all that are left when the deadline has come.
     pub(super) fn drain_step(&mut self) {
+        /// Connections told in a turn.
         const STEP: u32 = 1024;
+        /// Ticks for which pushes taken before the drain go first; steady pushing must not hold it up.
+        const PUSHES_FIRST: u32 = 5;
         let Some(mut drain) = self.draining else { return };
         if self.tick >= drain.deadline {
             for slot in (0..self.table.used()).map(Slot) {
-                self.end(slot, CloseReason::Drain);
-                self.shut(slot);
+                self.cut(slot, CloseReason::Drain);
             }
+        }
+        if drain.cursor == 0 && self.has_pushes() && self.tick < drain.begun + PUSHES_FIRST {
+            return;
         }
         let until = self.table.used().min(drain.cursor + STEP);
         for slot in (drain.cursor..until).map(Slot) {

@@ -138,14 +138,13 @@ impl<R: Ring> Shard<R> {
         self.flush_rooms(&mut left);
         rewind(&mut self.rooms.active);
         self.submit();
-        let queues = &self.queues;
-        !(queues.writable.is_empty()
-            && queues.replies.is_empty()
-            && queues.directs.is_empty()
-            && queues.all.run.is_none()
-            && queues.all.waiting.is_empty()
-            && self.rooms.active.is_empty())
-            || self.is_telling()
+        !self.queues.writable.is_empty() || !self.queues.replies.is_empty() || self.has_pushes() || self.is_telling()
+    }
+
+    /// Whether pushes wait, or are under way, that have not reached all their connections.
+    pub(super) fn has_pushes(&self) -> bool {
+        let Queues { directs, all, .. } = &self.queues;
+        !directs.is_empty() || all.run.is_some() || !all.waiting.is_empty() || !self.rooms.active.is_empty()
     }
 
     /// Sends the fronts of outboxes that may be writable again.
@@ -480,10 +479,11 @@ impl<R: Ring> Shard<R> {
             if !self.hold(outbox, run, taken, bytes - taken, rest) {
                 self.count_dropped(DropReason::Closed, rest);
                 self.close_outbox(slot);
-                self.end(slot, CloseReason::OutboxPool);
-                if taken > 0 {
-                    // A torn frame cannot be followed by anything.
-                    self.shut(slot);
+                // Nothing can follow a torn frame or a lost reply.
+                if taken > 0 || messages == 0 {
+                    self.cut(slot, CloseReason::OutboxPool);
+                } else {
+                    self.end(slot, CloseReason::OutboxPool);
                 }
                 return;
             }
@@ -513,8 +513,7 @@ impl<R: Ring> Shard<R> {
         } else {
             self.count_dropped(DropReason::Closed, send.messages);
         }
-        self.end(send.slot, CloseReason::PeerReset);
-        self.shut(send.slot);
+        self.cut(send.slot, CloseReason::PeerReset);
     }
 
     /// The front of an outbox has left whole.
@@ -589,7 +588,11 @@ impl<R: Ring> Shard<R> {
         if !self.hold(outbox, run, 0, bytes, messages) {
             self.count_dropped(DropReason::Closed, messages);
             self.close_empty_outbox(slot);
-            self.end(slot, CloseReason::OutboxPool);
+            if messages == 0 {
+                self.cut(slot, CloseReason::OutboxPool);
+            } else {
+                self.end(slot, CloseReason::OutboxPool);
+            }
         }
     }
 
@@ -669,7 +672,7 @@ impl<R: Ring> Shard<R> {
         }
         match self.runs.reply(&self.reply) {
             Some(run) => self.queues.push_reply(slot, self.table[slot].generation, Some(run)),
-            None => self.end_without_farewell(slot),
+            None => self.cut(slot, CloseReason::OutboxPool),
         }
         self.reply.clear();
     }
@@ -680,22 +683,15 @@ impl<R: Ring> Shard<R> {
         let bytes = u32::try_from(self.reply.len()).unwrap_or(u32::MAX);
         let run = self.runs.reply(&self.reply);
         self.reply.clear();
-        let Some(run) = run else { return self.end_without_farewell(slot) };
-        if self.runs.pin(run) {
-            if !self.outboxes.insert_reply(outbox, run, bytes) {
+        let Some(run) = run else { return self.cut(slot, CloseReason::OutboxPool) };
+        let pinned = self.runs.pin(run);
+        if !pinned || !self.outboxes.insert_reply(outbox, run, bytes) {
+            if pinned {
                 self.runs.unpin(run);
-                self.end_without_farewell(slot);
             }
-        } else {
-            self.end_without_farewell(slot);
+            self.cut(slot, CloseReason::OutboxPool);
         }
         self.runs.release(run);
-    }
-
-    /// There is no memory for another reply: the connection ends, and its farewell would find none either.
-    fn end_without_farewell(&mut self, slot: Slot) {
-        self.reply.clear();
-        self.end(slot, CloseReason::OutboxPool);
     }
 }
 

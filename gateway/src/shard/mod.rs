@@ -105,6 +105,8 @@ pub struct Shard<R: Ring> {
 /// A drain in progress.
 #[derive(Clone, Copy, Debug)]
 struct Drain {
+    /// When it was ordered.
+    begun: u32,
     /// Everything is closed by force from this tick on.
     deadline: u32,
     /// Slots from here on have been told.

@@ -155,8 +155,7 @@ impl<R: Ring> Shard<R> {
             }
             Received::Broken(_) => {
                 self.keep_or_give(slot, chunk);
-                self.end(slot, CloseReason::PeerReset);
-                self.shut(slot);
+                self.cut(slot, CloseReason::PeerReset);
             }
         }
     }
@@ -172,7 +171,7 @@ impl<R: Ring> Shard<R> {
     /// Serves what lies in the chunk, and keeps what is left.
     fn serve_chunk(&mut self, slot: Slot, chunk: ChunkIndex) {
         if self.table[slot].has(flag::DEAF) {
-            self.drop_chunk(slot);
+            self.look_for_close(slot, chunk);
             return;
         }
         self.reply.clear();
@@ -188,6 +187,19 @@ impl<R: Ring> Shard<R> {
         }
         if self.is_over_its_outbox(slot) {
             self.table[slot].set(flag::PAUSED);
+        }
+    }
+
+    /// A connection whose input cannot be decoded any more has been told so. Its client's next word is most
+    /// often a close frame: then the socket need not wait for the end of the stream.
+    fn look_for_close(&mut self, slot: Slot, chunk: ChunkIndex) {
+        let websocket = self.table[slot].has(flag::WEBSOCKET);
+        let (bytes, state) = self.chunks.parts(chunk);
+        let close = matches!(bytes[..state.cursor.filled], [0x88, length, ..] if length & 0x80 != 0);
+        self.drop_chunk(slot);
+        if websocket && close {
+            self.table[slot].set(flag::ENDED);
+            self.settle(slot);
         }
     }
 
@@ -287,6 +299,11 @@ impl<R: Ring> Shard<R> {
                 Ok(Input::Upgraded)
             }
             Err(reject) => {
+                // Whoever has sent nothing but a request reads the answer to its end; over anything else a
+                // close could become a reset.
+                if !bytes[..state.cursor.filled].ends_with(b"\r\n\r\n") {
+                    self.table[slot].set(flag::TOLD);
+                }
                 self.reply.extend_from_slice(reject.response());
                 Err(CloseReason::HandshakeRefused)
             }
