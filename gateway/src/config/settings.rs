@@ -245,7 +245,8 @@ impl Default for Nodes {
 #[serde(default, deny_unknown_fields)]
 pub struct Backoff {
     /// Longest delay, seconds.
-    pub max_delay: u32,
+    #[serde(rename = "max_delay")]
+    pub delay_max: u32,
     /// First delay, seconds.
     pub base_delay: u32,
     /// Growth per attempt.
@@ -256,7 +257,7 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { max_delay: 300, base_delay: 3, factor: 1.8, jitter: 0.3 }
+        Self { delay_max: 300, base_delay: 3, factor: 1.8, jitter: 0.3 }
     }
 }
 

@@ -1,65 +1,28 @@
-//! Sending: batches of sends, the passes of runs through rooms, and what becomes of those that block.
+//! Sending: outboxes that are writable again, replies, and the passes of pushes and runs.
 //!
-//! Deliveries are counted here: `offered` when a pass reaches a connection, `sent` when a send is put
-//! into a batch, taken back for what the kernel did not take.
+//! The order of a turn: outboxes and replies, then pushes to connections and to all, then rooms in turn.
+//! A delivery is `offered` when its pass reaches the connection.
 
 use std::collections::VecDeque;
 
-use arrayvec::ArrayVec;
-use halley_ring::{Ring, SEND_BATCH_MAX, Slot};
+use halley_ring::{Ring, Slot};
 
 use crate::ids::{ConnWord, Generation, RoomIndex};
 use crate::payload::Payload;
 use crate::reason::{CloseReason, DropReason, Reject};
 
 use super::Shard;
+use super::batch::Send;
 use super::conn::{Phase, flag};
 use super::outbox::SlotList;
 use super::runs::RunIndex;
-use super::settings::{SlowPolicy, Transport};
-use super::timers;
+use super::settings::Transport;
 
 /// Members that one room is served before the next one has its turn.
 const ROOM_QUANTUM: u32 = 1024;
 
 /// Direct pushes and pushes to all that wait in a shard; beyond this no more orders are taken.
 const DIRECTS_MAX: usize = 4096;
-
-/// One send of a batch.
-#[derive(Clone, Copy)]
-struct Send {
-    slot: Slot,
-    run: RunIndex,
-    /// First byte, and how many.
-    offset: u32,
-    bytes: u32,
-    messages: u32,
-    transport: Transport,
-    /// It is the front of the connection's outbox.
-    from_outbox: bool,
-}
-
-/// The sends that go to the kernel next.
-pub(super) struct Batch {
-    sends: ArrayVec<Send, SEND_BATCH_MAX>,
-    /// Never two sends to one connection in a batch: each connection remembers its last.
-    number: u32,
-    has_outbox: bool,
-    /// Runs to be released when the batch has been submitted.
-    spent: ArrayVec<RunIndex, SEND_BATCH_MAX>,
-    /// Lingering connections to be looked at then.
-    settling: ArrayVec<Slot, SEND_BATCH_MAX>,
-}
-
-impl Batch {
-    pub(super) fn new() -> Self {
-        Self { sends: ArrayVec::new(), number: 1, has_outbox: false, spent: ArrayVec::new(), settling: ArrayVec::new() }
-    }
-
-    fn is_full(&self) -> bool {
-        self.sends.is_full() || self.spent.is_full() || self.settling.is_full()
-    }
-}
 
 /// Bytes for one connection; without a run: everything said so far has been handled.
 struct Reply {
@@ -385,284 +348,13 @@ impl<R: Ring> Shard<R> {
         self.push(Send { slot, run, offset: 0, bytes, messages, transport, from_outbox: false });
     }
 
-    fn bytes_of(&self, run: RunIndex, transport: Transport) -> u32 {
+    pub(super) fn bytes_of(&self, run: RunIndex, transport: Transport) -> u32 {
         u32::try_from(self.runs.bytes(run, transport).len()).unwrap_or(u32::MAX)
     }
 
     /// The operation of a run of one message.
     fn operation_of(&self, run: RunIndex) -> i32 {
         self.runs.operation(run)
-    }
-
-    /// Puts a send into the batch, which has room and no other send to this connection.
-    fn push(&mut self, send: Send) {
-        self.table[send.slot].batch = self.batch.number;
-        let stats = &self.link.stats;
-        stats.sent.add(u64::from(send.messages));
-        stats.sent_bytes.add(u64::from(send.bytes));
-        self.batch.has_outbox |= send.from_outbox;
-        self.batch.sends.push(send);
-    }
-
-    /// Releases a run that has passed, as soon as the batch that may hold it is out.
-    fn spend(&mut self, run: RunIndex) {
-        if self.batch.spent.is_full() {
-            self.submit();
-        }
-        self.batch.spent.push(run);
-    }
-
-    /// Hands the batch to the kernel and works off what it did not take.
-    fn submit(&mut self) {
-        if !self.batch.sends.is_empty() {
-            self.stats().sends.add(self.batch.sends.len() as u64);
-            let runs = &self.runs;
-            let batch = self.batch.sends.iter().map(|send| {
-                let bytes = runs.bytes(send.run, send.transport);
-                (send.slot, &bytes[send.offset as usize..])
-            });
-            self.ring.send(batch, &mut self.failures);
-            self.batch.number = self.batch.number.wrapping_add(1).max(1);
-            self.work_off();
-            self.batch.sends.clear();
-            self.batch.has_outbox = false;
-        }
-        for run in self.batch.spent.take() {
-            self.runs.release(run);
-        }
-        for slot in self.batch.settling.take() {
-            self.settle(slot);
-        }
-    }
-
-    fn work_off(&mut self) {
-        let mut failed = [false; SEND_BATCH_MAX];
-        for at in 0..self.failures.len() {
-            let failure = self.failures[at];
-            let send = self.batch.sends[usize::from(failure.place)];
-            failed[usize::from(failure.place)] = true;
-            match failure.result {
-                Ok(taken) => self.short(send, taken),
-                Err(_) => self.broken(send),
-            }
-        }
-        if self.batch.has_outbox {
-            for (at, failed) in failed.iter().enumerate().take(self.batch.sends.len()) {
-                let send = self.batch.sends[at];
-                if send.from_outbox && !failed {
-                    self.front_sent(send);
-                }
-            }
-        }
-    }
-
-    /// The kernel took a part: the rest goes to, or stays in, the outbox.
-    fn short(&mut self, send: Send, taken: u32) {
-        let Send { slot, run, offset, bytes, messages, transport, from_outbox } = send;
-        let all = self.runs.messages(run);
-        let done = messages - (all - self.runs.messages_within(run, transport, offset + taken)).min(messages);
-        let rest = messages - done;
-        let stats = &self.link.stats;
-        stats.sent.sub(u64::from(rest));
-        stats.sent_bytes.sub(u64::from(bytes - taken));
-        let stall_at = self.stall_at(slot);
-        if from_outbox {
-            stats.queued.add(u64::from(rest));
-            let outbox = self.table[slot].outbox;
-            self.outboxes.advance(outbox, taken, done);
-            if taken > 0 {
-                self.outboxes.set_stall_at(outbox, stall_at);
-            }
-        } else {
-            self.open_outbox(slot);
-            let outbox = self.table[slot].outbox;
-            if !self.hold(outbox, run, taken, bytes - taken, rest) {
-                self.count_dropped(DropReason::Closed, rest);
-                self.close_outbox(slot);
-                // Nothing can follow a torn frame or a lost reply.
-                if taken > 0 || messages == 0 {
-                    self.cut(slot, CloseReason::OutboxPool);
-                } else {
-                    self.end(slot, CloseReason::OutboxPool);
-                }
-                return;
-            }
-        }
-        self.poll_writable(slot);
-    }
-
-    fn stall_at(&self, slot: Slot) -> u32 {
-        self.tick + timers::ticks(self.listener(slot).stall_ms_max).max(1)
-    }
-
-    fn poll_writable(&mut self, slot: Slot) {
-        let conn = &mut self.table[slot];
-        if !conn.has(flag::POLL_WRITE) {
-            conn.set(flag::POLL_WRITE);
-            self.ring.poll_writable(slot, conn.generation);
-        }
-    }
-
-    /// The connection broke under a send.
-    fn broken(&mut self, send: Send) {
-        let stats = &self.link.stats;
-        stats.sent.sub(u64::from(send.messages));
-        stats.sent_bytes.sub(u64::from(send.bytes));
-        if send.from_outbox {
-            stats.queued.add(u64::from(send.messages));
-        } else {
-            self.count_dropped(DropReason::Closed, send.messages);
-        }
-        self.cut(send.slot, CloseReason::PeerReset);
-    }
-
-    /// The front of an outbox has left whole.
-    fn front_sent(&mut self, send: Send) {
-        let stall_at = self.stall_at(send.slot);
-        let outbox = self.table[send.slot].outbox;
-        self.outboxes.pop(outbox, send.bytes);
-        self.runs.unpin(send.run);
-        if self.outboxes.front(outbox).is_some() {
-            self.outboxes.set_stall_at(outbox, stall_at);
-            self.mark_writable(send.slot);
-        } else {
-            self.close_outbox(send.slot);
-            self.unblocked(send.slot);
-        }
-    }
-
-    /// The connection takes everything again.
-    fn unblocked(&mut self, slot: Slot) {
-        let conn = &mut self.table[slot];
-        if conn.has(flag::PAUSED) {
-            conn.clear(flag::PAUSED);
-            self.mark_ready(slot);
-        }
-        if self.table[slot].phase == Phase::Lingering {
-            let deadline = self.tick + timers::ticks(self.listener(slot).linger_ms_max);
-            self.table[slot].deadline = deadline;
-            self.wheel.set(&mut self.table, slot, deadline);
-            self.settle(slot);
-        }
-    }
-
-    fn open_outbox(&mut self, slot: Slot) {
-        if self.table[slot].outbox == 0 {
-            let stall_at = self.stall_at(slot);
-            self.table[slot].outbox = self.outboxes.open(stall_at);
-            self.stats().blocked.add(1);
-            if stall_at < self.table[slot].timer_at {
-                self.wheel.set(&mut self.table, slot, stall_at);
-            }
-        }
-    }
-
-    fn close_outbox(&mut self, slot: Slot) {
-        let outbox = std::mem::take(&mut self.table[slot].outbox);
-        self.outboxes.close(outbox);
-        self.stats().blocked.sub(1);
-    }
-
-    /// Puts what remains of a run behind an outbox; `false` when the shard's memory for this is used up.
-    fn hold(&mut self, outbox: u32, run: RunIndex, offset: u32, bytes: u32, messages: u32) -> bool {
-        if !self.runs.pin(run) {
-            return false;
-        }
-        if !self.outboxes.append(outbox, run, offset, bytes, messages) {
-            self.runs.unpin(run);
-            return false;
-        }
-        self.stats().queued.add(u64::from(messages));
-        true
-    }
-
-    /// A run for a blocked connection: waits in its outbox, as far as its policy lets it.
-    fn append(&mut self, slot: Slot, run: RunIndex) {
-        self.open_outbox(slot);
-        let outbox = self.table[slot].outbox;
-        let messages = self.runs.messages(run);
-        let bytes = self.bytes_of(run, self.transport(slot));
-        if messages > 0 && !self.make_room(slot, bytes, messages) {
-            return;
-        }
-        if !self.hold(outbox, run, 0, bytes, messages) {
-            self.count_dropped(DropReason::Closed, messages);
-            self.close_empty_outbox(slot);
-            if messages == 0 {
-                self.cut(slot, CloseReason::OutboxPool);
-            } else {
-                self.end(slot, CloseReason::OutboxPool);
-            }
-        }
-    }
-
-    /// Applies the listener's policy to a push of so many bytes; `false`: the push is dropped and counted.
-    fn make_room(&mut self, slot: Slot, bytes: u32, messages: u32) -> bool {
-        let outbox = self.table[slot].outbox;
-        let bytes_max = self.listener(slot).outbox_bytes_max;
-        let fits = |waiting: u32| waiting == 0 || waiting.saturating_add(bytes) <= bytes_max;
-        if fits(self.outboxes.bytes(outbox)) {
-            return true;
-        }
-        match self.listener(slot).slow_policy {
-            SlowPolicy::DropNewest => {
-                self.count_dropped(DropReason::SlowNewest, messages);
-                false
-            }
-            SlowPolicy::DropOldest => {
-                self.drop_unbegun(slot, DropReason::SlowOldest, bytes_max.saturating_sub(bytes));
-                let fits = fits(self.outboxes.bytes(outbox));
-                if !fits {
-                    self.count_dropped(DropReason::SlowNewest, messages);
-                }
-                fits
-            }
-            SlowPolicy::Close => {
-                self.count_dropped(DropReason::Closed, messages);
-                self.end(slot, CloseReason::TooSlow);
-                false
-            }
-        }
-    }
-
-    /// Drops waiting pushes (not replies), the oldest first, but none that has begun, until at most `bytes_max` wait;
-    /// with `u32::MAX` all of them.
-    pub(super) fn drop_unbegun(&mut self, slot: Slot, reason: DropReason, bytes_max: u32) {
-        let Some(outbox) = Some(self.table[slot].outbox).filter(|outbox| *outbox != 0) else { return };
-        let transport = self.transport(slot);
-        while bytes_max == u32::MAX || self.outboxes.bytes(outbox) > bytes_max {
-            let runs = &self.runs;
-            let length = |run| u32::try_from(runs.bytes(run, transport).len()).unwrap_or(u32::MAX);
-            let Some(front) = self.outboxes.pop_unbegun(outbox, length) else { break };
-            self.stats().queued.sub(u64::from(front.messages));
-            self.count_dropped(reason, front.messages);
-            self.runs.unpin(front.run);
-        }
-    }
-
-    /// Gives an outbox back in which nothing is left.
-    pub(super) fn close_empty_outbox(&mut self, slot: Slot) {
-        let outbox = self.table[slot].outbox;
-        if outbox != 0 && self.outboxes.front(outbox).is_none() {
-            self.close_outbox(slot);
-        }
-    }
-
-    /// Drops everything that waits, also what has begun: the socket closes.
-    pub(super) fn empty_outbox(&mut self, slot: Slot) {
-        let outbox = self.table[slot].outbox;
-        if outbox == 0 {
-            return;
-        }
-        let transport = self.transport(slot);
-        while let Some(front) = self.outboxes.front(outbox) {
-            let bytes = self.bytes_of(front.run, transport) - front.offset;
-            self.outboxes.pop(outbox, bytes);
-            self.stats().queued.sub(u64::from(front.messages));
-            self.count_dropped(DropReason::Closed, front.messages);
-            self.runs.unpin(front.run);
-        }
-        self.close_outbox(slot);
     }
 
     /// Sends the bytes in `reply` to one connection, after what was queued for it before.

@@ -14,6 +14,8 @@
 
 mod accept;
 mod accepts;
+mod batch;
+mod blocked;
 mod blocks;
 mod chunks;
 mod close;
@@ -49,9 +51,10 @@ use crate::stats::ShardStats;
 
 use self::accept::Acceptor;
 use self::accepts::AcceptSets;
+use self::batch::Batch;
 use self::chunks::Chunks;
 use self::conn::{Phase, Table, flag};
-use self::flush::{Batch, Queues};
+use self::flush::Queues;
 use self::outbox::{Outboxes, SlotList};
 use self::reports::Debts;
 use self::rooms::Rooms;

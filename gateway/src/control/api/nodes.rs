@@ -39,7 +39,7 @@ pub(super) async fn weighted(State(app): State<Shared>, params: Params) -> Respo
 fn backoff(nodes: &Nodes) -> Value {
     let backoff = &nodes.backoff;
     without_zeroes(&[
-        ("max_delay", backoff.max_delay.into()),
+        ("max_delay", backoff.delay_max.into()),
         ("base_delay", backoff.base_delay.into()),
         ("factor", backoff.factor.into()),
         ("jitter", backoff.jitter.into()),
