@@ -27,7 +27,7 @@ pub struct Plan {
     pub connections_max: u32,
     /// Shards, at least one.
     pub shards: u32,
-    /// Connections of each shard; the product is at least `connections_max`.
+    /// Connections of the fullest shard.
     pub shard_connections_max: u32,
     /// The CPU of each shard.
     pub cpus: Vec<usize>,
@@ -70,6 +70,13 @@ pub(super) fn plan(settings: &Settings, host: &Host, sources: &Sources) -> Resul
         shard_connections_max: connections_max.div_ceil(shards),
         cpus: (0..shards as usize).map(|shard| host.cpus[shard % host.cpus.len()]).collect(),
     })
+}
+
+impl Plan {
+    /// One shard's part of the connections: the parts differ by one at most, and are all of them together.
+    pub fn connections_of(&self, shard: u32) -> u32 {
+        self.connections_max / self.shards + u32::from(shard < self.connections_max % self.shards)
+    }
 }
 
 impl Host {

@@ -168,6 +168,7 @@ fn shards_grow_until_the_connections_fit_the_limit_of_open_files() {
 
     let few = plan("connections_max = 101").expect("few");
     assert_eq!((few.shards, few.shard_connections_max), (2, 51));
+    assert_eq!([0, 1].map(|shard| few.connections_of(shard)), [51, 50], "together not one more than allowed");
 
     for (head, parts) in [
         ("connections_max = 1000000\nshards = 2", ["needs"; 0].as_slice()),

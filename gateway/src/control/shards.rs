@@ -97,7 +97,7 @@ fn shard(config: &Config, index: ShardIndex, listeners: &Arc<[ListenerSettings]>
         outbox_entries_max: shard.outbox_entries_max,
         partials_max: shard.partials_max,
         sends_per_turn_max: shard.sends_per_turn_max,
-        ..ShardSettings::new(index, config.plan.shard_connections_max, Arc::clone(listeners))
+        ..ShardSettings::new(index, config.plan.connections_of(index.0.into()), Arc::clone(listeners))
     }
 }
 
