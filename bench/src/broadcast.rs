@@ -1,11 +1,12 @@
 //! The scenario goim is known for: everybody in one room, messages pushed to it at a fixed rate.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::{BroadcastArgs, FloorArgs, RunArgs, duration};
+use crate::cli::{BroadcastArgs, ClientArgs, FloorArgs, GeneratorArgs, RunArgs, duration};
 use crate::cost::NetCounters;
 use crate::fleet::Fleet;
 use crate::floor::{Floor, FloorRun};
@@ -53,9 +54,9 @@ pub fn floor(arguments: &FloorArgs, interrupt: &Interrupt) -> Result<(Measured, 
 /// # Errors
 /// If there is no result.
 pub fn broadcast(arguments: &BroadcastArgs, interrupt: &Interrupt) -> Result<(Measured, Option<Floor>), Failure> {
-    preflight::reach(&arguments.target).map_err(Failure::Surroundings)?;
+    preflight::reach(&arguments.clients.target).map_err(Failure::Surroundings)?;
     arguments.push.connect().map_err(Failure::Surroundings)?;
-    let transports = arguments.target.iter().map(|target| target.transport).collect();
+    let transports = arguments.clients.target.iter().map(|target| target.transport).collect();
     let run = floor_run(&arguments.run, transports);
     let mut floor = Floor::default();
     let kinds = if arguments.with_floor { Kind::possible(arguments.run.connections) } else { &[] };
@@ -74,34 +75,17 @@ fn server_pass(arguments: &BroadcastArgs, interrupt: &Interrupt) -> Result<Measu
     let run = &arguments.run;
     let net_before = NetCounters::read();
     let stats = arguments.metrics.clone().map(|url| StatsSource { url, token: arguments.token.clone() });
-    let spread = preflight::spread(run.connections, &arguments.target, &arguments.source, run.threads)
+    let push = HttpPush::to_room(arguments.push.clone(), &arguments.clients.room, run.operation)
         .map_err(Failure::Surroundings)?;
-    let push =
-        HttpPush::to_room(arguments.push.clone(), &arguments.room, run.operation).map_err(Failure::Surroundings)?;
     let push = HttpPush {
         token: arguments.token.clone(),
         payload_bytes: run.payload_bytes,
         grace: duration(run.grace),
         ..push
     };
-    let plan = Arc::new(Plan {
-        targets: arguments.target.clone(),
-        sources: spread.sources,
-        login: Some(LoginPlan {
-            room: arguments.room.clone(),
-            accepts: arguments.accepts.clone(),
-            keys_prefix: arguments.keys_prefix.clone(),
-        }),
-        operation: run.operation,
-        connect_rate: run.connect_rate / f64::from(spread.threads),
-        slow_percent: arguments.slow_percent,
-        buffers: spread.buffers,
-        gather: Duration::from_micros(run.gather_us),
-    });
-    let fleet = Fleet::start(&plan, run.connections, spread.threads);
-    let logins = progress(u64::from(run.connections), "logged in");
-    fleet.wait_ready(duration(run.patience), interrupt, |ready| logins.set_position(ready)).map_err(Failure::Run)?;
-    logins.finish_and_clear();
+    let (plan, threads) = plan(&arguments.clients, &run.generator, run.connections).map_err(Failure::Surroundings)?;
+    let plan = Arc::new(Plan { operation: run.operation, slow_percent: arguments.slow_percent, ..plan });
+    let fleet = log_in(&plan, 0..run.connections, threads, &run.generator, interrupt).map_err(Failure::Run)?;
     std::thread::sleep(duration(run.settle));
     let watched = Watched {
         fleet: &fleet,
@@ -115,6 +99,47 @@ fn server_pass(arguments: &BroadcastArgs, interrupt: &Interrupt) -> Result<Measu
     let measured = measure(&mut Source::Http(&push), &pass(run), &watched).map_err(Failure::Run)?;
     fleet.stop();
     Ok(measured)
+}
+
+/// What clients with these flags are, and from how many threads they come.
+///
+/// # Errors
+/// A sentence, if ports or file limits do not suffice.
+pub fn plan(clients: &ClientArgs, generator: &GeneratorArgs, connections: u32) -> Result<(Plan, u32), String> {
+    let spread = preflight::spread(connections, &clients.target, &clients.source, generator.threads)?;
+    let plan = Plan {
+        targets: clients.target.clone(),
+        sources: spread.sources,
+        login: Some(LoginPlan {
+            room: clients.room.clone(),
+            accepts: clients.accepts.clone(),
+            keys_prefix: clients.keys_prefix.clone(),
+        }),
+        operation: clients.accepts.first().copied().unwrap_or_default(),
+        connect_rate: generator.connect_rate / f64::from(spread.threads),
+        slow_percent: 0.0,
+        buffers: spread.buffers,
+        gather: Duration::from_micros(generator.gather_us),
+    };
+    Ok((plan, spread.threads))
+}
+
+/// Connects the clients with these numbers and waits until all are logged in.
+///
+/// # Errors
+/// See [`Fleet::wait_ready`].
+pub fn log_in(
+    plan: &Arc<Plan>,
+    numbers: Range<u32>,
+    threads: u32,
+    generator: &GeneratorArgs,
+    interrupt: &Interrupt,
+) -> Result<Fleet, String> {
+    let fleet = Fleet::start(plan, numbers, threads);
+    let logins = progress(u64::from(fleet.clients()), "logged in");
+    fleet.wait_ready(duration(generator.patience), interrupt, |ready| logins.set_position(ready))?;
+    logins.finish_and_clear();
+    Ok(fleet)
 }
 
 fn floor_pass(
@@ -135,10 +160,10 @@ fn floor_run(run: &RunArgs, transports: Vec<Transport>) -> FloorRun {
         server_cpus: run.server_cpus.clone(),
         operation: run.operation,
         payload_bytes: run.payload_bytes,
-        connect_rate: run.connect_rate,
-        threads: run.threads,
-        gather: Duration::from_micros(run.gather_us),
-        patience: duration(run.patience),
+        connect_rate: run.generator.connect_rate,
+        threads: run.generator.threads,
+        gather: Duration::from_micros(run.generator.gather_us),
+        patience: duration(run.generator.patience),
         settle: duration(run.settle),
         pass: pass(run),
     }

@@ -31,6 +31,8 @@ pub enum Command {
     Floor(FloorArgs),
     /// Everybody in one room, messages pushed to it at a fixed rate.
     Broadcast(Box<BroadcastArgs>),
+    /// Memory of a server for each client that is logged in and does nothing.
+    Idle(Box<IdleArgs>),
     /// The bare server of `floor`, started by it.
     #[command(hide = true)]
     FloorServer {
@@ -40,9 +42,62 @@ pub enum Command {
     },
 }
 
+/// How clients come to be, in every scenario, and where the numbers go.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct GeneratorArgs {
+    /// Seconds until everybody must be connected and logged in.
+    #[arg(long, default_value_t = 120.0, value_parser = seconds)]
+    pub patience: f64,
+    /// Connections begun per second.
+    #[arg(long, default_value_t = 20_000.0, value_parser = rate)]
+    pub connect_rate: f64,
+    /// CPUs of the generator, such as 1 or 2-3; everything it starts stays there.
+    #[arg(long)]
+    pub cpus: Option<String>,
+    /// Threads of clients; one for each CPU, and more if the limit of open files demands it.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+    /// Microseconds for which a thread of clients that has run out of work lets messages gather:
+    /// less work for both sides, and part of the latencies.
+    #[arg(long, default_value_t = 200)]
+    pub gather_us: u64,
+    /// Write everything measured to this file.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+/// Who the clients of a server are.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct ClientArgs {
+    /// Where clients connect: tcp://HOST:PORT or ws://HOST:PORT/sub; given several times, clients
+    /// take them in turn.
+    #[arg(long, required = true)]
+    #[serde(serialize_with = "display_all")]
+    pub target: Vec<Target>,
+    /// Source addresses of the clients; given several times, clients take them in turn.
+    #[arg(long)]
+    pub source: Vec<IpAddr>,
+    /// The room: NAME (which is `live://NAME`) or `TYPE://NAME`.
+    #[arg(long, default_value = "bench", value_parser = room)]
+    pub room: String,
+    /// Operations that clients accept.
+    #[arg(long, value_delimiter = ',', default_values_t = [1000, 1001, 1002])]
+    pub accepts: Vec<i32>,
+    /// Clients leave their key to the server (so they do by default).
+    #[arg(long, conflicts_with = "keys_prefix")]
+    pub generated_keys: bool,
+    /// Clients' keys are this and their number.
+    #[arg(long)]
+    pub keys_prefix: Option<String>,
+}
+
 /// What every scenario with a schedule has.
 #[derive(Clone, Debug, Args, Serialize)]
 pub struct RunArgs {
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "its flags say it")]
+    pub generator: GeneratorArgs,
     /// Clients.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub connections: u32,
@@ -61,34 +116,15 @@ pub struct RunArgs {
     /// Seconds to wait for messages on their way after the last one.
     #[arg(long, default_value_t = 10.0, value_parser = seconds)]
     pub grace: f64,
-    /// Seconds until everybody must be connected and logged in.
-    #[arg(long, default_value_t = 120.0, value_parser = seconds)]
-    pub patience: f64,
     /// Bytes of each message, at least the 16 of its mark (run, sequence, due time).
     #[arg(long, default_value_t = MARK_BYTES, value_parser = payload_bytes)]
     pub payload_bytes: usize,
     /// Operation of the messages.
     #[arg(long, default_value_t = 1000)]
     pub operation: i32,
-    /// Connections begun per second.
-    #[arg(long, default_value_t = 20_000.0, value_parser = rate)]
-    pub connect_rate: f64,
-    /// CPUs of the generator, such as 1 or 2-3; everything it starts stays there.
-    #[arg(long)]
-    pub cpus: Option<String>,
     /// CPUs of the bare server of a floor.
     #[arg(long)]
     pub server_cpus: Option<String>,
-    /// Threads of clients; one for each CPU, and more if the limit of open files demands it.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub threads: Option<u32>,
-    /// Microseconds for which a thread of clients that has run out of work lets messages gather:
-    /// less work for both sides, and part of the latencies.
-    #[arg(long, default_value_t = 200)]
-    pub gather_us: u64,
-    /// Write everything measured to this file.
-    #[arg(long)]
-    pub json: Option<PathBuf>,
     /// Write the latencies to this file, as a log of `HdrHistogram`.
     #[arg(long)]
     pub hlog: Option<PathBuf>,
@@ -119,14 +155,10 @@ pub struct BroadcastArgs {
     #[serde(flatten)]
     #[allow(missing_docs, reason = "its flags say it")]
     pub run: RunArgs,
-    /// Where clients connect: tcp://HOST:PORT or ws://HOST:PORT/sub; given several times, clients
-    /// take them in turn.
-    #[arg(long, required = true)]
-    #[serde(serialize_with = "display_all")]
-    pub target: Vec<Target>,
-    /// Source addresses of the clients; given several times, clients take them in turn.
-    #[arg(long)]
-    pub source: Vec<IpAddr>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "its flags say it")]
+    pub clients: ClientArgs,
     /// Base of the push API, such as `http://127.0.0.1:3111`.
     #[arg(long)]
     #[serde(serialize_with = "display_url")]
@@ -135,18 +167,6 @@ pub struct BroadcastArgs {
     #[arg(long, env = "HALLEY_BENCH_TOKEN", hide_env_values = true)]
     #[serde(skip)]
     pub token: Option<String>,
-    /// The room: NAME (which is `live://NAME`) or `TYPE://NAME`.
-    #[arg(long, default_value = "bench", value_parser = room)]
-    pub room: String,
-    /// Operations that clients accept.
-    #[arg(long, value_delimiter = ',', default_values_t = [1000, 1001, 1002])]
-    pub accepts: Vec<i32>,
-    /// Clients leave their key to the server (so they do by default).
-    #[arg(long, conflicts_with = "keys_prefix")]
-    pub generated_keys: bool,
-    /// Clients' keys are this and their number.
-    #[arg(long)]
-    pub keys_prefix: Option<String>,
     /// Share of the clients that stop reading when the measured messages begin.
     #[arg(long, default_value_t = 0.0, value_parser = percent)]
     pub slow_percent: f64,
@@ -163,6 +183,40 @@ pub struct BroadcastArgs {
     /// Bound: the server's CPU per delivery, as a multiple of the better floor.
     #[arg(long = "max-floor-ratio", requires = "with_floor", value_name = "RATIO")]
     pub floor_ratio_max: Option<f64>,
+}
+
+/// Flags of `idle`.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct IdleArgs {
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "its flags say it")]
+    pub generator: GeneratorArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "its flags say it")]
+    pub clients: ClientArgs,
+    /// Clients at the second reading.
+    #[arg(long, default_value_t = 15_000, value_parser = clap::value_parser!(u32).range(2..))]
+    pub connections: u32,
+    /// Clients at the first reading; a third of --connections by default.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub from: Option<u32>,
+    /// Process of the server.
+    #[arg(long)]
+    pub server_pid: u32,
+    /// Seconds to wait at most for a steady resident set, before each reading.
+    #[arg(long, default_value_t = 60.0, value_parser = seconds)]
+    pub settle: f64,
+    /// Seconds for which it must have stayed within 0.5 %.
+    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    pub steady: f64,
+    /// Seconds of doing nothing in which the server's CPU is measured.
+    #[arg(long, default_value_t = 10.0, value_parser = window)]
+    pub idle: f64,
+    /// Bound: bytes of resident set that a further connection may add.
+    #[arg(long, value_name = "BYTES")]
+    pub bytes_max: Option<f64>,
 }
 
 /// A number of seconds as a duration.
@@ -186,6 +240,10 @@ fn rate(text: &str) -> Result<f64, String> {
 
 fn seconds(text: &str) -> Result<f64, String> {
     number(text, 0.0, 1e6)
+}
+
+fn window(text: &str) -> Result<f64, String> {
+    number(text, 0.1, 1e6)
 }
 
 fn percent(text: &str) -> Result<f64, String> {

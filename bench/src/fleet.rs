@@ -1,5 +1,6 @@
 //! All clients of a run: threads, their orders, and the sum of what they saw.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, PoisonError};
@@ -37,10 +38,12 @@ pub struct Totals {
 }
 
 impl Fleet {
-    /// Starts connecting `clients` clients from `threads` threads.
-    pub fn start(plan: &Arc<Plan>, clients: u32, threads: u32) -> Self {
+    /// Starts connecting the clients with these numbers, from at most `threads` threads.
+    pub fn start(plan: &Arc<Plan>, numbers: Range<u32>, threads: u32) -> Self {
+        let clients = numbers.end - numbers.start;
         let mut fleet = Self { threads: Vec::new(), clients };
-        let mut first = 0;
+        let mut first = numbers.start;
+        let threads = threads.min(clients);
         for index in 0..threads {
             let count = clients / threads + u32::from(index < clients % threads);
             fleet.threads.push(Thread::start(plan, index, first, count));

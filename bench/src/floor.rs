@@ -136,7 +136,7 @@ impl FloorRun {
             buffers: spread.buffers,
             gather: self.gather,
         });
-        let fleet = Fleet::start(&plan, self.connections, spread.threads);
+        let fleet = Fleet::start(&plan, 0..self.connections, spread.threads);
         fleet.wait_ready(self.patience, interrupt, |_| ())?;
         let accepted: Accepted = child.hear()?;
         debug_assert_eq!(accepted.accepted, self.connections);

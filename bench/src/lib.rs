@@ -4,7 +4,8 @@
 //! ([`schedule`]) through a source ([`push`] or the bare server of [`floor`]), and compares what
 //! every client received with what was let out ([`tally`]). What the server and the machine spent
 //! meanwhile is read from `/proc` ([`cost`]); whether the numbers mean anything is judged in
-//! [`doubt`].
+//! [`doubt`]. [`idle`] lets clients do nothing and reads what the server holds for them ([`memory`],
+//! [`kernel`]).
 #![forbid(unsafe_code)]
 
 pub mod broadcast;
@@ -18,9 +19,12 @@ pub mod fleet;
 pub mod floor;
 pub mod floor_server;
 pub mod http;
+pub mod idle;
 pub mod interrupt;
+pub mod kernel;
 pub mod machine;
 pub mod measure;
+pub mod memory;
 pub mod plan;
 pub mod preflight;
 pub mod push;

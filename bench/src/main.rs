@@ -1,13 +1,16 @@
 //! `halley-bench`: reads the command line, runs a scenario, writes what it found.
 
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use bench::broadcast::{self, Failure};
-use bench::cli::{Cli, Command, RunArgs};
+use bench::cli::{Cli, Command, GeneratorArgs, RunArgs};
 use bench::floor_server;
+use bench::idle;
 use bench::interrupt::Interrupt;
 use bench::machine;
-use bench::report::Report;
+use bench::report::{self, Report};
 use clap::Parser;
 
 const DONE: u8 = 0;
@@ -28,22 +31,29 @@ fn run(command: Command) -> Result<u8, Failure> {
     match command {
         Command::FloorServer { settings } => floor_server::run(&settings).map(|()| DONE).map_err(Failure::Run),
         Command::Floor(arguments) => {
-            let interrupt = prepare(&arguments.run)?;
+            let interrupt = prepare(&arguments.run.generator)?;
             let (measured, floor) = broadcast::floor(&arguments, &interrupt)?;
             finish(&arguments.run, Report::new("floor", &arguments, &measured, Some(&floor)), None)
         }
         Command::Broadcast(arguments) => {
-            let interrupt = prepare(&arguments.run)?;
+            let interrupt = prepare(&arguments.run.generator)?;
             let (measured, floor) = broadcast::broadcast(&arguments, &interrupt)?;
             let report = Report::new("broadcast", &arguments, &measured, floor.as_ref());
             finish(&arguments.run, report, arguments.floor_ratio_max)
+        }
+        Command::Idle(arguments) => {
+            let interrupt = prepare(&arguments.generator)?;
+            let report = idle::idle(&arguments, &interrupt)?;
+            print!("{}", report.table());
+            written(arguments.generator.json.as_deref(), |path| report::write_json(&report, path))?;
+            Ok(status(report.valid, &report.bounds_missed))
         }
     }
 }
 
 /// Pins the generator and catches signals, before any thread is started.
-fn prepare(run: &RunArgs) -> Result<Interrupt, Failure> {
-    if let Some(cpus) = &run.cpus {
+fn prepare(generator: &GeneratorArgs) -> Result<Interrupt, Failure> {
+    if let Some(cpus) = &generator.cpus {
         machine::pin(cpus).map_err(Failure::Surroundings)?;
     }
     Interrupt::catch().map_err(|error| Failure::Surroundings(error.to_string()))
@@ -52,21 +62,24 @@ fn prepare(run: &RunArgs) -> Result<Interrupt, Failure> {
 fn finish(run: &RunArgs, mut report: Report<'_>, floor_ratio_max: Option<f64>) -> Result<u8, Failure> {
     report.check_bounds(run, floor_ratio_max);
     print!("{}", report.table());
-    let written = [
-        run.json.as_deref().map(|path| (path, report.write_json(path))),
-        run.hlog.as_deref().map(|path| (path, report.write_hlog(path))),
-    ];
-    for (path, result) in written.into_iter().flatten() {
-        let sentence = |error| format!("{} cannot be written: {error}", path.display());
-        result.map_err(|error| Failure::Surroundings(sentence(error)))?;
-    }
-    Ok(if !report.measured.valid {
+    written(run.generator.json.as_deref(), |path| report::write_json(&report, path))?;
+    written(run.hlog.as_deref(), |path| report.write_hlog(path))?;
+    Ok(status(report.measured.valid, &report.bounds_missed))
+}
+
+fn written(path: Option<&Path>, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), Failure> {
+    let Some(path) = path else { return Ok(()) };
+    write(path).map_err(|error| Failure::Surroundings(format!("{} cannot be written: {error}", path.display())))
+}
+
+fn status(valid: bool, bounds_missed: &[String]) -> u8 {
+    if !valid {
         INVALID
-    } else if !report.bounds_missed.is_empty() {
+    } else if !bounds_missed.is_empty() {
         BOUND_MISSED
     } else {
         DONE
-    })
+    }
 }
 
 fn complain(sentence: &str, status: u8) -> u8 {

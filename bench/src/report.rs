@@ -16,9 +16,9 @@ use crate::floor::Floor;
 use crate::machine::Machine;
 use crate::measure::Measured;
 
-/// A finished run.
+/// What is needed to repeat a run.
 #[derive(Debug, Serialize)]
-pub struct Report<'a> {
+pub struct Origin {
     /// This program and its version.
     pub tool: String,
     /// Which scenario.
@@ -31,6 +31,29 @@ pub struct Report<'a> {
     pub machine: Machine,
     /// Every flag with its value.
     pub settings: serde_json::Value,
+}
+
+impl Origin {
+    /// Of a run with these flags that has just ended.
+    pub fn new(scenario: &'static str, arguments: &impl Serialize) -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        Self {
+            tool: format!("halley-bench {}", env!("CARGO_PKG_VERSION")),
+            scenario,
+            command: command_line(),
+            ended_unix_s: now.map_or(0, |now| now.as_secs()),
+            machine: Machine::here(),
+            settings: serde_json::to_value(arguments).unwrap_or_default(),
+        }
+    }
+}
+
+/// A finished run with a schedule.
+#[derive(Debug, Serialize)]
+pub struct Report<'a> {
+    /// How to repeat it.
+    #[serde(flatten)]
+    pub origin: Origin,
     /// Bounds that were missed.
     pub bounds_missed: Vec<String>,
     /// What was measured.
@@ -50,17 +73,11 @@ impl<'a> Report<'a> {
         measured: &'a Measured,
         floor: Option<&'a Floor>,
     ) -> Self {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let server_us = measured.server.as_ref().map(|server| server.cpu_us_per_delivery);
         let best_us = floor.and_then(Floor::best_us);
         let floor_ratio = server_us.zip(best_us).map(|(server, floor)| server / floor);
         Self {
-            tool: format!("halley-bench {}", env!("CARGO_PKG_VERSION")),
-            scenario,
-            command: command_line(),
-            ended_unix_s: now.map_or(0, |now| now.as_secs()),
-            machine: Machine::here(),
-            settings: serde_json::to_value(arguments).unwrap_or_default(),
+            origin: Origin::new(scenario, arguments),
             bounds_missed: Vec::new(),
             measured,
             floor,
@@ -92,16 +109,6 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Writes the JSON file.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    pub fn write_json(&self, path: &Path) -> io::Result<()> {
-        let mut text = serde_json::to_string_pretty(self)?;
-        text.push('\n');
-        std::fs::write(path, text)
-    }
-
     /// Writes the latencies, in milliseconds, as one interval of an `HdrHistogram` log.
     ///
     /// # Errors
@@ -115,7 +122,8 @@ impl<'a> Report<'a> {
         let failed = |error: &dyn std::fmt::Debug| io::Error::other(format!("{error:?}"));
         let mut log = builder.begin_log_with(&mut file, &mut serializer).map_err(|error| failed(&error))?;
         let length = Duration::from_secs_f64(self.measured.seconds);
-        log.write_histogram(latency_us, Duration::ZERO, length, Tag::new(self.scenario)).map_err(|error| failed(&error))
+        log.write_histogram(latency_us, Duration::ZERO, length, Tag::new(self.origin.scenario))
+            .map_err(|error| failed(&error))
     }
 
     /// The table for the terminal.
@@ -222,11 +230,22 @@ impl<'a> Report<'a> {
     }
 }
 
+/// Writes a report as JSON.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_json(report: &impl Serialize, path: &Path) -> io::Result<()> {
+    let mut text = serde_json::to_string_pretty(report)?;
+    text.push('\n');
+    std::fs::write(path, text)
+}
+
+/// Names and values, one pair a line.
 #[derive(Default)]
-struct Table(String);
+pub(crate) struct Table(pub(crate) String);
 
 impl Table {
-    fn row(&mut self, name: &str, value: impl std::fmt::Display) {
+    pub(crate) fn row(&mut self, name: &str, value: impl std::fmt::Display) {
         let _ = writeln!(self.0, "{name:<24}{value}"); // a String takes everything
     }
 }
