@@ -286,7 +286,14 @@ impl SimRing {
                 assert!(into.readable.is_none() && into.writable.is_none(), "a poll of the connection before is armed");
                 let before = self.accepts[usize::from(place)].replace((listener, slot));
                 assert!(before.is_none(), "one accept per place");
-                self.net.0.borrow_mut().waiters[listener].push_back((self.index, place));
+                // As in the kernel, a client that waits already is taken at once, whoever else waits for one.
+                let net = Rc::clone(&self.net.0);
+                let net = &mut *net.borrow_mut();
+                if net.listeners[listener].is_empty() {
+                    net.waiters[listener].push_back((self.index, place));
+                } else {
+                    self.take_client(net, place);
+                }
             }
             Queued::CancelAccept(place) => {
                 if let Some((listener, _)) = self.accepts[usize::from(place)].take() {
@@ -340,25 +347,31 @@ impl SimRing {
         self.due.push_back(Completion::Closed { slot, generation });
     }
 
+    /// Completes an armed accept with the client that waits longest.
+    fn take_client(&mut self, net: &mut Net, place: u16) {
+        let (listener, slot) = self.accepts[usize::from(place)].take().expect("an armed accept");
+        if net.random.chance(net.weather.failed_accept) {
+            self.due.push_back(Completion::Accepted { place, result: Err(Errno::NFILE) });
+            return;
+        }
+        let client = net.listeners[listener].pop_front().expect("a client that waits");
+        net.endpoints[client.0].server = Server::Accepted { ring: self.index, slot };
+        self.slots[slot.at()].endpoint = Some(client);
+        self.due.push_back(Completion::Accepted { place, result: Ok(peer(client)) });
+    }
+
     /// Completes what the network allows.
     fn progress(&mut self) {
-        let mut net = self.net.0.borrow_mut();
-        let net = &mut *net;
-        for (place, armed) in self.accepts.iter_mut().enumerate() {
-            let Some((listener, slot)) = *armed else { continue };
+        let net = Rc::clone(&self.net.0);
+        let net = &mut *net.borrow_mut();
+        for place in 0..self.accepts.len() {
+            let Some((listener, _)) = self.accepts[place] else { continue };
             let place = u16::try_from(place).expect("few accepts");
             let ahead = net.waiters[listener].iter().position(|waiter| *waiter == (self.index, place));
-            let Some(ahead) = ahead.filter(|ahead| *ahead < net.listeners[listener].len()) else { continue };
-            net.waiters[listener].remove(ahead);
-            *armed = None;
-            if net.random.chance(net.weather.failed_accept) {
-                self.due.push_back(Completion::Accepted { place, result: Err(Errno::NFILE) });
-                continue;
+            if let Some(ahead) = ahead.filter(|ahead| *ahead < net.listeners[listener].len()) {
+                net.waiters[listener].remove(ahead);
+                self.take_client(net, place);
             }
-            let client = net.listeners[listener].pop_front().expect("looked at above");
-            net.endpoints[client.0].server = Server::Accepted { ring: self.index, slot };
-            self.slots[slot.at()].endpoint = Some(client);
-            self.due.push_back(Completion::Accepted { place, result: Ok(peer(client)) });
         }
         for (listener, watched) in self.watched.iter_mut().enumerate() {
             if *watched && !net.listeners[listener].is_empty() {

@@ -180,16 +180,25 @@ impl<R: Ring> Shard<R> {
             Phase::Handshake | Phase::Login if late => self.end(slot, CloseReason::LoginLate),
             Phase::Open if late => self.end(slot, CloseReason::HeartbeatMissed),
             Phase::Lingering if late => self.shut(slot),
-            Phase::Handshake | Phase::Login | Phase::Open | Phase::Lingering => {
-                let stall_at = if conn.outbox == 0 { u32::MAX } else { self.outboxes.stall_at(conn.outbox) };
-                if conn.phase == Phase::Open && self.tick >= stall_at {
-                    self.end(slot, CloseReason::Stalled);
-                } else {
-                    let next = conn.deadline.min(stall_at);
-                    self.wheel.set(&mut self.table, slot, next);
-                }
-            }
+            Phase::Open if self.tick >= self.due_at(slot) => self.end(slot, CloseReason::Stalled),
+            Phase::Handshake | Phase::Login | Phase::Open | Phase::Lingering => self.set_timer(slot),
             Phase::Free | Phase::Accepting | Phase::Closing => {}
+        }
+    }
+
+    /// Sets the connection's timer for what is due next.
+    pub(super) fn set_timer(&mut self, slot: Slot) {
+        let due_at = self.due_at(slot);
+        self.wheel.set(&mut self.table, slot, due_at);
+    }
+
+    /// Its deadline, or when it has stalled. Who waits for its login or its end cannot stall: its deadline is near.
+    fn due_at(&self, slot: Slot) -> u32 {
+        let conn = &self.table[slot];
+        if conn.phase == Phase::Open && conn.outbox != 0 {
+            conn.deadline.min(self.outboxes.stall_at(conn.outbox))
+        } else {
+            conn.deadline
         }
     }
 

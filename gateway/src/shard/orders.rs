@@ -189,13 +189,18 @@ impl<R: Ring> Shard<R> {
         conn.phase = Phase::Open;
         conn.clear(flag::HELD);
         conn.deadline = deadline;
-        let waiting = conn.outbox != 0;
-        self.wheel.set(&mut self.table, slot, deadline);
+        let outbox = conn.outbox;
+        if outbox != 0 {
+            // It could not take anything while it was held.
+            let stall_at = self.stall_at(slot);
+            self.outboxes.set_stall_at(outbox, stall_at);
+        }
+        self.set_timer(slot);
         self.stats().logins.add(1);
         let reply =
             Packet { version: ask.version, operation: operation::AUTH_REPLY, sequence: ask.sequence, body: &[] };
         self.write_packet(slot, &reply);
-        if waiting {
+        if outbox != 0 {
             self.insert_reply(slot);
             self.mark_writable(slot);
         } else {

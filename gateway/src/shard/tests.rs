@@ -1,5 +1,7 @@
 //! The shard on the simulated ring: stories of clients, and a random simulation with everything checked.
 
+#![allow(clippy::needless_for_each, reason = "what everybody does, in one line")]
+
 mod accepting;
 mod asking;
 mod client;

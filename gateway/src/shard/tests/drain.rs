@@ -75,6 +75,21 @@ fn the_deadline_ends_those_who_take_nothing_and_counts_what_they_miss() {
 }
 
 #[test]
+fn who_stalls_in_a_drain_is_waited_for_until_the_deadline() {
+    let mut world = Setup::new().listeners(|listener| listener.stall_ms_max = 500).build();
+    let mut client = world.enter(Tcp, &login("key", "room"));
+    client.set_window(10);
+    world.push_room("room", "x");
+    drain(&mut world, 3000);
+    world.advance(2500);
+    assert!(!client.is_closed());
+    client.set_window(usize::MAX);
+    world.settle();
+    assert_eq!(client.texts(), ["x"]);
+    assert_eq!(world.drained, 1);
+}
+
+#[test]
 fn a_drain_of_nobody_is_over_at_once_and_told_once() {
     let mut world = Setup::new().shards(3).build();
     drain(&mut world, 10_000);

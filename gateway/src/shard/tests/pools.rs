@@ -93,6 +93,25 @@ fn a_login_without_memory_for_its_reply_ends() {
 }
 
 #[test]
+fn a_handshake_without_memory_for_its_response_gets_nothing_in_its_place() {
+    let mut world = Setup::new().shard(|shard| shard.outbox_entries_max = 1).build();
+    let holder = world.enter(Tcp, &login("holder", "held"));
+    holder.set_window(0);
+    world.push_room("held", "the only entry");
+    let mut client = Client::connect_silent(&world.net, 1, WebSocket);
+    client.set_window(0);
+    client.upgrade();
+    world.settle();
+    client.set_window(usize::MAX);
+    world.settle();
+    assert!(client.is_closed(), "no frame without the response");
+    assert_eq!((client.take(), world.closes(CloseReason::OutboxPool)), (Vec::new(), 1));
+    holder.reset();
+    world.settle();
+    world.assert_empty();
+}
+
+#[test]
 fn a_large_push_to_many_slow_clients_is_held_once() {
     let mut world = Setup::new().build();
     let mut clients: Vec<_> = (0..40).map(|n| world.enter(BOTH[n % 2], &login(&format!("key-{n}"), "room"))).collect();

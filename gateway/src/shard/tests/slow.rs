@@ -1,6 +1,7 @@
 //! Stories of slow clients: what each policy drops, exactly, and that what has begun arrives whole.
 
 use halley_protocol::operation;
+use halley_protocol::websocket::Opcode;
 
 use super::client::{Client, Got, push_bytes};
 use super::session::{BOTH, login, marked};
@@ -259,6 +260,27 @@ fn who_takes_nothing_for_the_stated_time_is_closed_and_who_takes_a_byte_is_not()
     assert_eq!(world.dropped(DropReason::Closed), 3);
     world.advance(2000);
     assert!(!slow.is_closed(), "nothing waits for it any more");
+}
+
+#[test]
+fn who_stalls_before_its_login_has_until_then_and_is_closed_for_it_after() {
+    let mut world = Setup::new().listeners(|l| (l.stall_ms_max, l.login_ms_max) = (500, 5000)).build();
+    let mut clients = [world.connect(Transport::WebSocket), world.connect(Transport::WebSocket)];
+    for client in &mut clients {
+        client.take();
+        client.set_window(2);
+        client.frame(true, Opcode::Ping, b"long enough to block");
+    }
+    world.advance(2000);
+    assert_eq!(world.closes(CloseReason::Stalled), 0);
+    clients.iter_mut().for_each(|client| client.login(&login("", "")));
+    world.settle();
+    clients[0].set_window(usize::MAX);
+    world.advance(400);
+    assert_eq!(world.closes(CloseReason::Stalled), 0, "the time counts from the login");
+    world.advance(300);
+    assert_eq!(world.closes(CloseReason::Stalled), 1);
+    assert_eq!(clients[0].take().len(), 2, "the pong and the reply to the login");
 }
 
 #[test]
