@@ -215,7 +215,7 @@ pub struct IdleArgs {
     #[arg(long, default_value_t = 10.0, value_parser = window)]
     pub idle: f64,
     /// Bound: bytes of resident set that a further connection may add.
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub bytes_max: Option<f64>,
 }
 
@@ -244,6 +244,10 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 fn window(text: &str) -> Result<f64, String> {
     number(text, 0.1, 1e6)
+}
+
+fn bytes(text: &str) -> Result<f64, String> {
+    number(text, 0.0, 1e12)
 }
 
 fn percent(text: &str) -> Result<f64, String> {

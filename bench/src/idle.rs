@@ -14,6 +14,7 @@ use crate::cost::{Spent, Usage};
 use crate::fleet::Fleet;
 use crate::interrupt::Interrupt;
 use crate::kernel::{Growth, Kernel, Slab};
+use crate::machine;
 use crate::memory::{Memory, Settling};
 use crate::plan::Plan;
 use crate::preflight;
@@ -175,7 +176,8 @@ impl Run<'_> {
 
     /// Connects clients of the same kind to a holder of sockets in this process.
     fn to_a_bare_holder(&self) -> Option<Growth> {
-        let connections = self.arguments.connections.min(BARE_MAX);
+        let files = u32::try_from(machine::raise_nofile()).unwrap_or(u32::MAX);
+        let connections = self.arguments.connections.min(BARE_MAX).min(files / 2);
         let listener = TcpListener::bind("127.0.0.1:0").ok()?;
         listener.set_nonblocking(true).ok()?;
         let address = listener.local_addr().ok()?;

@@ -116,7 +116,9 @@ impl Kernel {
             let object_bytes = quiet.caches.get(&name).map_or(0, |(_, bytes)| *bytes);
             Cache { name, object_bytes, both_ends, to_a_bare_holder, server }
         };
-        let caches: Vec<_> = grown.into_iter().filter(|(_, objects)| *objects >= OBJECTS_MIN).map(cache).collect();
+        // Sockets in time-wait belong to connections that are closed.
+        let of_connections = |(name, objects): &(String, f64)| *objects >= OBJECTS_MIN && !name.starts_with("tw_sock");
+        let caches: Vec<_> = grown.into_iter().filter(of_connections).map(cache).collect();
         #[allow(clippy::cast_precision_loss, reason = "sizes of objects")]
         let bytes = |cache: &Cache| Some(cache.server? * cache.object_bytes as f64);
         let server_bytes = caches.iter().map(bytes).sum::<Option<f64>>().filter(|_| !caches.is_empty());
@@ -153,7 +155,7 @@ mod tests {
 
     fn slab(tcp: u64, kiocb: u64, dentry: u64) -> Slab {
         let text = format!(
-            "slabinfo - version: 2.1\n# name <active_objs> <num_objs> <objsize> <objperslab>\n\
+            "slabinfo - version: 2.1\ntw_sock_TCP {tcp} 999 256 16 1 : tunables\n# name <active_objs> <num_objs> <objsize> <objperslab>\n\
              TCP {tcp} 999 2368 13 8 : tunables\nio_kiocb {kiocb} 999 256 16 1 : tunables\n\
              dentry {dentry} 999 192 21 1 : tunables\n"
         );

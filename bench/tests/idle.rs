@@ -9,7 +9,7 @@ use std::time::Duration;
 use halley_protocol::packet::header;
 use serde_json::Value;
 
-/// Asks the test `the_server` to be one: bytes it keeps for each login, or `restless`.
+/// Asks the test `the_server` to be one: bytes it keeps for each login, `restless` or `fickle`.
 const ASK: &str = "HALLEY_BENCH_TEST_SERVER";
 
 /// Precedes its port on standard output, where the test harness writes too.
@@ -78,6 +78,9 @@ fn the_server() {
         // Somebody may look whether the port is open and go.
         let Ok(stream) = log_in(stream.unwrap()) else { continue };
         kept.push((stream, vec![1u8; bytes]));
+        if ask == "fickle" && kept.len() == 500 {
+            kept.remove(100);
+        }
     }
 }
 
@@ -144,6 +147,14 @@ fn memory_that_never_settles_makes_the_run_invalid_and_work_while_idle_is_seen()
     assert!(reasons.contains("with 1000 clients the resident set was not steady in 1 s"), "{reasons}");
     let percent = report["server"]["idle_cpu_percent"].as_f64().unwrap();
     assert!(percent > 1.0, "{percent} % of a core for a thread that burns half of one");
+}
+
+#[test]
+fn a_server_that_drops_an_idle_client_makes_no_slope() {
+    let (output, report) = Server::start("fickle").idle(&[]);
+    let sentence = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), report), (Some(3), Value::Null), "{sentence}");
+    assert!(sentence.contains("after its login: the server closed the connection"), "{sentence}");
 }
 
 #[test]
