@@ -154,7 +154,7 @@ fn whoever_is_told_a_reason_can_read_it_whatever_it_still_says() {
     let mut client = world.enter(WebSocket, &login("key", ""));
     client.say(&[0x82, 0x01, b'x']);
     for _ in 0..20 {
-        client.say(&[0; 50_000]);
+        client.say(&vec![0; 50_000]);
         world.round();
     }
     world.settle();

@@ -39,7 +39,7 @@ fn cause(reason: CloseReason, transport: Transport) -> Option<(World, Client)> {
         R::PeerClosed => client.half_close(),
         R::PeerReset => client.reset(),
         R::PacketMalformed => {
-            broken_packet(&client, header(0, 1, 15, 1).map(|byte| if byte == 16 { 15 } else { byte }))
+            broken_packet(&client, header(0, 1, 15, 1).map(|byte| if byte == 16 { 15 } else { byte }));
         }
         R::PacketTooBig => broken_packet(&client, header(4097, 1, 2, 1)),
         R::HandshakeRefused => {

@@ -196,10 +196,10 @@ impl Actor {
         got
     }
 
-    fn pushed(&mut self, operation: i32, body: &[u8], pushes: &[Pushed]) {
+    fn pushed(&mut self, operation: i32, body: &[u8], all: &[Pushed]) {
         let text = std::str::from_utf8(body).expect("text");
         let number: usize = text.split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
-        let pushed = &pushes[number];
+        let pushed = &all[number];
         assert_eq!(operation, pushed.operation);
         // Ahead of the reply to its login nothing may come, so the stage is known.
         assert!(self.stage != Stage::New, "{pushed:?} before the reply to the login");

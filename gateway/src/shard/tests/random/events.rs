@@ -43,7 +43,7 @@ impl Story {
             return;
         }
         let listener = self.dice.below(4);
-        let transport = if listener % 2 == 0 { Transport::Tcp } else { Transport::WebSocket };
+        let transport = if listener.is_multiple_of(2) { Transport::Tcp } else { Transport::WebSocket };
         // Keys are taken over only where connections may end.
         self.keys += usize::from(self.calm || self.dice.once_in(2));
         let login = Login {
