@@ -76,11 +76,12 @@ impl<R: Ring> Shard<R> {
                 (send.slot, &bytes[send.offset as usize..])
             });
             self.ring.send(batch, &mut self.failures);
-            self.batch.number = self.batch.number.wrapping_add(1).max(1);
             self.work_off();
             self.batch.sends.clear();
             self.batch.has_outbox = false;
         }
+        // Also after an empty one: the number comes round, and a connection may remember it from long ago.
+        self.batch.number = self.batch.number.wrapping_add(1).max(1);
         for run in self.batch.spent.take() {
             self.runs.release(run);
         }

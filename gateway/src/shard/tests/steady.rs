@@ -73,6 +73,30 @@ fn a_shard_without_work_sends_nothing_and_makes_one_call_a_turn() {
 }
 
 #[test]
+fn a_batch_number_that_comes_round_holds_nobody_up() {
+    for number in [7, u32::MAX] {
+        let mut world = Setup::new().build();
+        let mut clients: Vec<_> =
+            (0..4).map(|n| world.enter(BOTH[n % 2], &login(&format!("key-{n}"), "room"))).collect();
+        let come_round = |world: &mut World| {
+            let shard = &mut world.shards[0];
+            shard.batch.number = number;
+            shard.table.hot.iter_mut().for_each(|conn| conn.batch = number);
+        };
+        clients[0].set_window(10);
+        come_round(&mut world);
+        world.push_room("room", "x");
+        clients.iter_mut().for_each(|client| _ = client.send(operation::HEARTBEAT, b""));
+        come_round(&mut world);
+        world.settle();
+        clients[0].set_window(1000);
+        come_round(&mut world);
+        world.settle();
+        assert!(clients.iter_mut().all(|client| client.take().len() == 2));
+    }
+}
+
+#[test]
 fn the_same_events_give_the_same_counters() {
     let run = || {
         let mut world = Setup::new().shards(2).build();
