@@ -156,10 +156,12 @@ impl ShardLink {
         Some(order)
     }
 
-    /// Announces sleep, and says whether the shard may sleep: not when orders are waiting.
-    pub fn park(&self) -> bool {
+    /// Announces sleep, and says whether the shard may sleep: not when orders are waiting, nor when it owes
+    /// reports (`owing`) and control has made room since the last attempt.
+    pub fn park(&self, owing: bool) -> bool {
         self.parked.park();
-        let may_sleep = self.orders.is_empty();
+        let room_made = owing && !self.owes.load(Ordering::SeqCst);
+        let may_sleep = self.orders.is_empty() && !room_made;
         if !may_sleep {
             self.parked.unpark();
         }
@@ -251,9 +253,20 @@ mod tests {
     #[test]
     fn a_shard_with_orders_does_not_sleep() {
         let link = ShardLink::new(1);
-        assert!(link.park());
+        assert!(link.park(false));
         link.put_control(Order::Drain { deadline_ms: 0 }).expect("empty queue");
         assert!(!link.parked.take(), "whoever put the order took the flag");
-        assert!(!link.park());
+        assert!(!link.park(false));
+    }
+
+    #[test]
+    fn a_shard_that_owes_does_not_sleep_over_the_room_that_control_made() {
+        let link = ShardLink::new(1);
+        while link.put_report(Report::Drained).is_ok() {}
+        assert!(link.park(true), "control will ring");
+        link.unpark();
+        while link.next_report().is_some() {}
+        link.collect_debts();
+        assert!(!link.park(true), "control has been, and rang nobody");
     }
 }

@@ -48,8 +48,8 @@ fn numbered(class: u64, number: u64) -> u64 {
     class << 56 | number
 }
 
-/// Completions wanted from a wait that must not sleep: more than a turn can have, so that the kernel
-/// runs all that is due instead of its usual 20.
+/// Completions wanted from a wait that must not sleep: so many that the kernel runs what is due instead of
+/// its usual 20. What is still due then shows in the queue's flag, and the next wait does not sleep either.
 const DRAIN_ALL: usize = 1024;
 
 /// Where the kernel writes the address of an accepted peer.
@@ -144,17 +144,9 @@ impl KernelRing {
             // SAFETY: no argument is passed; the entries' memory is kept by the caller.
             match unsafe { self.ring.submitter().enter::<libc::sigset_t>(left, 0, 0, None) } {
                 Ok(taken) => left -= u32::try_from(taken).unwrap_or(left).min(left),
-                Err(error) => self.recover(&error),
+                Err(error) if is_passing(&error) => {}
+                Err(error) => panic!("io_uring_enter failed: {error}"),
             }
-        }
-    }
-
-    /// An enter that failed: interrupted, or the completion queue must be emptied first.
-    fn recover(&mut self, error: &io::Error) {
-        match error.raw_os_error() {
-            Some(libc::EINTR | libc::EAGAIN) => {}
-            Some(libc::EBUSY) => self.stash(),
-            _ => panic!("io_uring_enter failed: {error}"),
         }
     }
 
@@ -171,8 +163,9 @@ impl KernelRing {
         self.counters.enters += 1;
         match self.ring.submitter().submit_with_args(want, &SubmitArgs::new().timespec(&time)) {
             Ok(_) => {}
-            Err(error) if error.raw_os_error() == Some(libc::ETIME) => {}
-            Err(error) => self.recover(&error),
+            Err(error) if error.raw_os_error() == Some(libc::ETIME) || is_passing(&error) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => self.stash(),
+            Err(error) => panic!("io_uring_enter failed: {error}"),
         }
     }
 
@@ -290,6 +283,9 @@ impl Ring for KernelRing {
 
     fn recv(&mut self, buffer: &mut [u8], requests: &[RecvRequest], received: &mut Vec<Received>) {
         assert!(requests.len() <= RECV_BATCH_MAX, "at most {RECV_BATCH_MAX} receives");
+        // All are looked at before the first is queued: a panic must not leave pointers behind.
+        let fits = |request: &RecvRequest| request.start + request.bytes as usize <= buffer.len();
+        assert!(requests.iter().all(fits), "receives lie within the buffer");
         received.clear();
         received.resize(requests.len(), Received::Nothing);
         {
@@ -319,26 +315,26 @@ impl Ring for KernelRing {
         }
     }
 
-    fn send<'a>(&mut self, batch: impl Iterator<Item = (Slot, &'a [u8])>, failures: &mut Vec<SendFailure>) {
+    fn send<'a>(&mut self, batch: impl ExactSizeIterator<Item = (Slot, &'a [u8])>, failures: &mut Vec<SendFailure>) {
         failures.clear();
-        let mut count = 0;
+        let count = batch.len();
+        assert!(count <= SEND_BATCH_MAX, "at most {SEND_BATCH_MAX} sends");
         {
             let mut queue = self.ring.submission();
-            for (slot, bytes) in batch {
-                let length = u32::try_from(bytes.len()).expect("a run is far below 4 GiB");
+            for (place, (slot, bytes)) in batch.enumerate() {
+                // What is beyond would be left over, as with any send that is taken in part.
+                let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
                 let send = opcode::Send::new(Fixed(slot.0), bytes.as_ptr(), length)
                     .flags(libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
                     .build()
                     .flags(squeue::Flags::SKIP_SUCCESS)
-                    .user_data(numbered(class::SEND, count as u64));
+                    .user_data(numbered(class::SEND, place as u64));
                 // SAFETY: with MSG_DONTWAIT the send never waits for the socket, so the kernel is done with
                 // the bytes when it has consumed the entry, which the `submit` below waits for; `'a` outlives it.
                 let pushed = unsafe { queue.push(&send) };
                 assert!(pushed.is_ok(), "a batch is smaller than the submission queue");
-                count += 1;
             }
         }
-        assert!(count <= SEND_BATCH_MAX, "at most {SEND_BATCH_MAX} sends");
         self.submit(count);
         for entry in self.ring.completion() {
             self.counters.completions += 1;
@@ -384,7 +380,14 @@ impl Ring for KernelRing {
             let (data, result) = if let Some(early) = self.early.pop_front() {
                 early
             } else {
-                let entry = self.ring.completion().next()?;
+                let Some(entry) = self.ring.completion().next() else {
+                    if !self.ring.submission().cq_overflow() {
+                        return None;
+                    }
+                    // More completed than the queue holds: the rest must come before the next batch.
+                    self.sleep(0, Duration::ZERO);
+                    continue;
+                };
                 self.counters.completions += 1;
                 (entry.user_data(), entry.result())
             };
@@ -401,6 +404,11 @@ impl Ring for KernelRing {
     fn counters(&self) -> RingCounters {
         self.counters
     }
+}
+
+/// Whether a failed enter need only be tried again.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN))
 }
 
 /// What a receive's result means.

@@ -190,7 +190,7 @@ pub trait Ring {
 
     /// Sends once on each connection, without waiting; `failures` gets those that the kernel did not
     /// take whole. At most [`SEND_BATCH_MAX`] sends, never two to one slot.
-    fn send<'a>(&mut self, batch: impl Iterator<Item = (Slot, &'a [u8])>, failures: &mut Vec<SendFailure>);
+    fn send<'a>(&mut self, batch: impl ExactSizeIterator<Item = (Slot, &'a [u8])>, failures: &mut Vec<SendFailure>);
 
     /// Hands what is queued to the kernel and waits.
     fn wait(&mut self, how: Wait);

@@ -480,7 +480,7 @@ impl Ring for SimRing {
         self.counters.completions += requests.len() as u64;
     }
 
-    fn send<'a>(&mut self, batch: impl Iterator<Item = (Slot, &'a [u8])>, failures: &mut Vec<SendFailure>) {
+    fn send<'a>(&mut self, batch: impl ExactSizeIterator<Item = (Slot, &'a [u8])>, failures: &mut Vec<SendFailure>) {
         failures.clear();
         self.counters.enters += 1;
         let mut net = self.net.0.borrow_mut();

@@ -200,6 +200,23 @@ fn one_wait_takes_more_completions_than_the_kernel_runs_by_default() {
 }
 
 #[test]
+fn more_completions_than_the_queue_holds_do_not_hide_those_of_a_batch() {
+    let mut server = Server::new(8);
+    let mut client = server.accept(Slot(0));
+    client.write_all(b"hello").expect("write");
+    for _ in 0..18_000 {
+        server.ring.close(Slot(1), 0, ArmedPolls::default());
+    }
+    server.ring.wait(Wait::Poll);
+    let closed = std::iter::from_fn(|| server.ring.next()).count();
+    assert_eq!(closed, 18_000);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while server.recv(Slot(0), 16).0 == Received::Nothing {
+        assert!(Instant::now() < deadline, "the five bytes never came");
+    }
+}
+
+#[test]
 fn a_doorbell_wakes_a_sleeping_ring() {
     let mut server = Server::new(8);
     let bell = server.ring.bell();

@@ -91,13 +91,16 @@ impl Queues {
 impl<R: Ring> Shard<R> {
     /// Sends what is marked, up to the turn's maximum; whether work is left.
     pub(super) fn flush(&mut self) -> bool {
-        let mut left = self.settings.sends_per_turn_max;
+        // The last quarter is kept for rooms: pushes to connections and to all cannot starve them.
+        let kept = self.settings.sends_per_turn_max / 4;
+        let mut left = self.settings.sends_per_turn_max - kept;
         self.flush_outboxes(&mut left);
         rewind(&mut self.queues.writable);
         self.flush_replies();
         rewind(&mut self.queues.replies);
         self.flush_directs(&mut left);
         self.flush_all(&mut left);
+        left += kept;
         self.flush_rooms(&mut left);
         rewind(&mut self.rooms.active);
         self.submit();

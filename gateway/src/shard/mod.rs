@@ -67,6 +67,9 @@ const ORDERS_PER_TURN_MAX: usize = 512;
 /// Most receives of a turn.
 const RECVS_PER_TURN_MAX: usize = 1024;
 
+/// Most timers that fire in a turn.
+const TIMERS_PER_TURN_MAX: usize = 4096;
+
 /// Longest sleep: bounds what a lost wake-up can cost, and drives the timers.
 const SLEEP_MS_MAX: u64 = timers::TICK_MS as u64;
 
@@ -134,7 +137,7 @@ impl<R: Ring> Shard<R> {
         let slots = settings.connections_max;
         let per_connection = u32::try_from(limits::ROOMS_PER_CONNECTION_MAX).unwrap_or(u32::MAX);
         // Every run is kept by an outbox entry, a passing room, a direct push or a reply.
-        let runs_max = settings.outbox_entries_max as usize / 4 + limits::ORDERS_MAX * 4;
+        let runs_max = settings.outbox_entries_max as usize + limits::ORDERS_MAX * 4;
         let array_bytes = settings.pinned_bytes_max.saturating_mul(2).max(16 << 20);
         Self {
             table: Table::new(slots),
@@ -173,7 +176,7 @@ impl<R: Ring> Shard<R> {
         self.completions();
         let mut busy = self.take_orders();
         busy |= self.receive();
-        self.fire_timers();
+        busy |= self.fire_timers();
         self.drain_step();
         busy |= self.flush();
         self.acceptor.fill(&mut self.ring, &mut self.table, self.tick, &self.link.stats);
@@ -190,7 +193,7 @@ impl<R: Ring> Shard<R> {
 
     /// Sleeps as far as the turn allows, or only lets the kernel go on.
     pub fn wait(&mut self, turn: Turn) {
-        let how = if turn == Turn::Idle && self.link.park() {
+        let how = if turn == Turn::Idle && self.link.park(self.owes()) {
             Wait::Sleep(std::time::Duration::from_millis(SLEEP_MS_MAX))
         } else {
             Wait::Poll
@@ -271,10 +274,13 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn fire_timers(&mut self) {
-        while let Some(slot) = self.wheel.next(&mut self.table, self.tick) {
+    /// Whether timers are left that are due.
+    fn fire_timers(&mut self) -> bool {
+        for _ in 0..TIMERS_PER_TURN_MAX {
+            let Some(slot) = self.wheel.next(&mut self.table, self.tick) else { return false };
             self.timer_fired(slot);
         }
+        true
     }
 
     /// Publishes the gauges and the ring's counters.

@@ -237,7 +237,7 @@ impl<R: Ring> Shard<R> {
     /// Whether more waits for the connection than it may have: then it is not read, and gets no replies.
     fn is_over_its_outbox(&self, slot: Slot) -> bool {
         let conn = &self.table[slot];
-        conn.phase == Phase::Open
+        matches!(conn.phase, Phase::Login | Phase::Open)
             && conn.outbox != 0
             && self.outboxes.bytes(conn.outbox) >= self.listener(slot).outbox_bytes_max
     }

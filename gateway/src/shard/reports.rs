@@ -53,9 +53,14 @@ impl<R: Ring> Shard<R> {
 
     /// Answers an inspection, if not too many wait.
     pub(super) fn answer_inspection(&mut self, report: Report) {
-        if self.debts.reports.len() < self.debts.reports.capacity() {
+        if self.debts.reports.len() < INSPECTIONS_MAX {
             self.debts.reports.push_back(report);
         }
+    }
+
+    /// Whether control has yet to be told something.
+    pub(super) fn owes(&self) -> bool {
+        !self.debts.is_empty() || !self.rooms.dirty.is_empty() || self.draining.is_some_and(|drain| !drain.reported)
     }
 
     /// A closed connection with nothing in flight: control is told if it knows it, then the slot is free.
@@ -97,7 +102,7 @@ impl<R: Ring> Shard<R> {
             && self.rooms.dirty.is_empty()
         {
             drain.reported = self.link.put_report(Report::Drained).is_ok();
-            self.debts.notify = drain.reported;
+            self.debts.notify |= drain.reported;
         }
         if self.debts.notify && self.control.take() {
             self.ring.notify();

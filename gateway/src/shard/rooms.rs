@@ -57,7 +57,6 @@ struct Room {
     pending_head: u32,
     pending_tail: u32,
     pending_bytes: u32,
-    pending_count: u32,
     class: u8,
     flags: u8,
 }
@@ -389,7 +388,6 @@ impl Rooms {
         let entry = self.room(room);
         entry.pending_tail = number;
         entry.pending_bytes += bytes;
-        entry.pending_count += 1;
         if entry.flags & mark::ACTIVE == 0 {
             entry.flags |= mark::ACTIVE;
             self.active.push_back(room);
@@ -420,7 +418,6 @@ impl Rooms {
             entry.pending_tail = 0;
         }
         entry.pending_bytes -= u32::try_from(payload.inner().len()).unwrap_or(u32::MAX);
-        entry.pending_count -= 1;
         Some(payload)
     }
 
