@@ -229,6 +229,8 @@ struct Place {
     writable: Option<u32>,
     /// The last batch that held a send to it.
     batch: u64,
+    /// Completions of its connection that the shard has not taken yet.
+    untaken: u8,
     /// Closed while a poll that nobody cancelled was armed: the socket lives on, as in the kernel.
     leaked: bool,
 }
@@ -284,6 +286,7 @@ impl SimRing {
                 let into = &self.slots[slot.at()];
                 assert!(into.endpoint.is_none(), "an accept into a used slot replaces it");
                 assert!(into.readable.is_none() && into.writable.is_none(), "a poll of the connection before is armed");
+                assert_eq!(into.untaken, 0, "the connection before is not over until all its completions are taken");
                 let before = self.accepts[usize::from(place)].replace((listener, slot));
                 assert!(before.is_none(), "one accept per place");
                 // As in the kernel, a client that waits already is taken at once, whoever else waits for one.
@@ -327,11 +330,13 @@ impl SimRing {
         if armed.readable
             && let Some(generation) = place.readable.take()
         {
+            place.untaken += 1;
             self.due.push_back(Completion::Readable { slot, generation });
         }
         if armed.writable
             && let Some(generation) = place.writable.take()
         {
+            place.untaken += 1;
             self.due.push_back(Completion::Writable { slot, generation });
         }
         if place.readable.is_some() || place.writable.is_some() {
@@ -344,6 +349,7 @@ impl SimRing {
                 end.to_client.clear();
             }
         }
+        place.untaken += 1;
         self.due.push_back(Completion::Closed { slot, generation });
     }
 
@@ -385,10 +391,12 @@ impl SimRing {
             let slot = Slot(u32::try_from(at).expect("slots are u32"));
             let readable = !end.to_server.is_empty() || end.client_closed || end.reset;
             if readable && let Some(generation) = place.readable.take() {
+                place.untaken += 1;
                 self.due.push_back(Completion::Readable { slot, generation });
             }
             let writable = end.to_client.len() < end.window || end.reset;
             if writable && let Some(generation) = place.writable.take() {
+                place.untaken += 1;
                 self.due.push_back(Completion::Writable { slot, generation });
             }
         }
@@ -532,6 +540,11 @@ impl Ring for SimRing {
     fn next(&mut self) -> Option<Completion> {
         let completion = self.ready.pop_front()?;
         self.counters.completions += 1;
+        if let Completion::Readable { slot, .. } | Completion::Writable { slot, .. } | Completion::Closed { slot, .. } =
+            completion
+        {
+            self.slots[slot.at()].untaken -= 1;
+        }
         Some(completion)
     }
 

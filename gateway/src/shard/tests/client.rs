@@ -36,6 +36,8 @@ pub(super) struct Client {
     upgraded: bool,
     sequence: i32,
     got: Vec<Got>,
+    /// Bytes that were read.
+    pub(super) bytes: u64,
 }
 
 impl Client {
@@ -63,6 +65,7 @@ impl Client {
             upgraded: transport == Transport::Tcp,
             sequence: 0,
             got: Vec::new(),
+            bytes: 0,
         }
     }
 
@@ -125,7 +128,9 @@ impl Client {
 
     /// Reads at most so many bytes and decodes what is whole.
     pub(super) fn read(&mut self, max: usize) {
-        self.stream.extend(self.net.recv(self.id, max));
+        let arrived = self.net.recv(self.id, max);
+        self.bytes += arrived.len() as u64;
+        self.stream.extend(arrived);
         let stream = std::mem::take(&mut self.stream);
         let mut at = 0;
         while let Some(bytes) = self.decode(&stream[at..]) {

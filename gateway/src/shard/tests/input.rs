@@ -167,6 +167,29 @@ fn whoever_is_told_a_reason_can_read_it_whatever_it_still_says() {
 }
 
 #[test]
+fn nothing_is_kept_of_what_follows_a_mistake() {
+    let mut world = World::new();
+    let client = world.enter(WebSocket, &login("key", ""));
+    for bytes in [&[0x82, 0x01, b'x'][..], &[0x82], &[0x80, 0xff, 0xff]] {
+        client.say(bytes);
+        world.settle();
+        assert_eq!(world.shards[0].chunks.kept(), 0);
+    }
+}
+
+#[test]
+fn who_ends_in_the_turn_in_which_it_is_told_a_reason_still_gets_it() {
+    let mut world = World::new();
+    let mut client = world.enter(WebSocket, &login("key", ""));
+    client.half_close();
+    world.turn(0);
+    world.kick("key");
+    assert_eq!(client.take(), [Got::Close(Some(4005))]);
+    assert!(client.is_closed());
+    assert_eq!(world.closes(CloseReason::Kicked), 1);
+}
+
+#[test]
 fn the_clients_answer_to_a_close_frame_ends_it_at_once() {
     let mut world = World::new();
     let mut client = world.enter(WebSocket, &login("key", ""));

@@ -186,6 +186,8 @@ impl Story {
         let received = self.received + self.actors.iter().map(|actor| actor.received).sum::<u64>();
         if self.calm {
             assert_eq!(sent, received, "nobody was closed");
+            let bytes: u64 = self.actors.iter().map(|actor| actor.client.bytes).sum();
+            assert_eq!(self.world.sum(|stats| &stats.sent_bytes), bytes);
             assert!(CloseReason::ALL.iter().all(|reason| self.world.closes(*reason) == 0), "calm");
         }
         assert!(sent >= received);

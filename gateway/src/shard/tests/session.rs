@@ -173,14 +173,16 @@ fn a_deadline_is_not_missed_before_its_time_nor_much_after() {
     let mut world =
         Setup::new().listeners(|l| (l.heartbeat_ms_max, l.login_ms_max, l.linger_ms_max) = (3000, 2000, 0)).build();
     let waits = world.connect(Tcp);
-    let client = world.enter(Tcp, &login("key", ""));
+    let mut client = world.enter(Tcp, &login("key", ""));
     world.advance(1800);
     assert!(!waits.is_closed(), "login");
     world.advance(300);
     assert!(waits.is_closed() && !client.is_closed());
-    world.advance(700);
+    client.send(operation::HEARTBEAT, b"");
+    world.settle();
+    world.advance(2800);
     assert!(!client.is_closed(), "heartbeat");
-    world.advance(400);
+    world.advance(300);
     assert!(client.is_closed());
 }
 

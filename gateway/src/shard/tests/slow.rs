@@ -60,6 +60,7 @@ fn drop_newest_keeps_what_waits_and_counts_what_comes() {
         assert_eq!(counted(&world), [2, 4, 4, 0]);
         assert_eq!(drain(&mut world, &mut client), [0, 1, 2, 3, 4, 5]);
         assert_eq!(counted(&world), [6, 0, 4, 0]);
+        assert_eq!(world.stats(0).sent_bytes.get(), client.bytes);
         push(&mut world, 10..12);
         assert_eq!(drain(&mut world, &mut client), [10, 11], "and it goes on");
     }
@@ -260,6 +261,35 @@ fn who_takes_nothing_for_the_stated_time_is_closed_and_who_takes_a_byte_is_not()
     assert_eq!(world.dropped(DropReason::Closed), 3);
     world.advance(2000);
     assert!(!slow.is_closed(), "nothing waits for it any more");
+}
+
+#[test]
+fn a_connection_that_breaks_under_a_send_has_its_pushes_dropped_and_counted() {
+    for transport in BOTH {
+        for waits in [false, true] {
+            let mut world = world(transport, SlowPolicy::DropNewest, 10);
+            let client = world.enter(transport, &login("key", "room"));
+            if waits {
+                client.set_window(0);
+                push(&mut world, 0..2);
+                // Its poll for writing fires; the connection breaks before the send.
+                client.set_window(usize::MAX);
+                world.turn(0);
+            }
+            for target in [Target::Room("room".into()), Target::Keys(vec!["key".into()])] {
+                world.dispatch(&target, 1000, "x").expect("places");
+            }
+            client.reset();
+            world.turn(0);
+            assert_eq!(world.closes(CloseReason::PeerReset), 1, "found out by the send");
+            world.settle();
+            let stats = world.stats(0);
+            let dropped = world.dropped(DropReason::Closed);
+            assert_eq!((stats.sent.get(), dropped, stats.offered.get()), (0, stats.offered.get(), dropped));
+            assert_eq!(dropped, 2, "two that waited, or a direct one and that of the room behind it");
+            world.assert_empty();
+        }
+    }
 }
 
 #[test]
