@@ -8,7 +8,7 @@ use crate::directory::Directory;
 use crate::ids::{ConnWord, RoomRef, ShardIndex};
 use crate::limits;
 use crate::link::ShardLink;
-use crate::order::Order;
+use crate::order::{Order, push_weight};
 use crate::payload::Payload;
 
 /// Whom a push is for.
@@ -61,6 +61,14 @@ enum Share {
 }
 
 impl Share {
+    /// Connections that it names.
+    fn named(&self) -> usize {
+        match self {
+            Self::Direct(conns) => conns.len(),
+            Self::Room(_) | Self::All => 0,
+        }
+    }
+
     fn order(self, payload: Payload) -> Order {
         match self {
             Self::Direct(conns) => Order::Direct { conns, payload },
@@ -90,7 +98,7 @@ impl Dispatch {
             Target::Room(name) => self.room(name),
             Target::All => self.all(),
         };
-        self.take_credits(&shares)?;
+        self.take_credits(&shares, body.len())?;
         self.put(shares, operation, body);
         Ok(dispatched)
     }
@@ -125,11 +133,12 @@ impl Dispatch {
     }
 
     /// One place in the queue of each shard concerned, or of none.
-    fn take_credits(&self, shares: &Shares) -> Result<(), DispatchError> {
-        let lacking = shares.iter().position(|(shard, _)| !self.link(*shard).take_credit());
+    fn take_credits(&self, shares: &Shares, body_bytes: usize) -> Result<(), DispatchError> {
+        let weight = |share: &Share| push_weight(body_bytes, share.named());
+        let lacking = shares.iter().position(|(shard, share)| !self.link(*shard).take_credit(weight(share)));
         let Some(taken) = lacking else { return Ok(()) };
-        for (shard, _) in &shares[..taken] {
-            self.link(*shard).return_credit();
+        for (shard, share) in &shares[..taken] {
+            self.link(*shard).return_credit(weight(share));
         }
         Err(DispatchError::Full)
     }

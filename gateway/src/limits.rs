@@ -1,10 +1,18 @@
 //! The fixed maxima that several modules share, and how they relate; `docs/limits.md` lists all.
 
-/// Places in a shard's order queue.
+/// Places for a shard's orders, those of control and pushes together.
 pub const ORDERS_MAX: usize = 4096;
 
-/// Places of the order queue that pushes cannot take, so that they cannot starve logins.
+/// Places of these that are a queue of control's own, so that pushes cannot starve logins.
 pub const ORDERS_CONTROL_SHARE: usize = 1024;
+
+/// What the pushes that wait for a shard may weigh: bytes of their payloads, and [`PUSH_TARGET_WEIGHT`] for
+/// each connection they name. It bounds memory, and how long a push waits that is accepted. A single push
+/// is taken whatever it weighs.
+pub const PUSHES_WEIGHT_MAX: usize = 16 << 20;
+
+/// What a named connection weighs: its word in the order, and the delivery it stands for.
+pub const PUSH_TARGET_WEIGHT: usize = 64;
 
 /// Places in a shard's report queue.
 pub const REPORTS_MAX: usize = 2048;

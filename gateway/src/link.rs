@@ -37,14 +37,18 @@ impl Parked {
 }
 
 /// What one shard and the rest of the process share.
+///
+/// Control and dispatch have a queue each. A shard that takes a push carries out all of control's orders
+/// before it: a push that knows a connection or a room from the directory finds it in the shard.
 #[derive(Debug)]
 pub struct ShardLink {
     orders: ArrayQueue<Order>,
+    pushes: ArrayQueue<Order>,
     reports: ArrayQueue<Report>,
-    /// Places in `orders` that dispatch may still take.
+    /// Places in `pushes` that are not taken.
     credits: CachePadded<AtomicUsize>,
-    /// Places that control may still take.
-    control_credits: CachePadded<AtomicUsize>,
+    /// What the pushes that have a place weigh together.
+    weight: CachePadded<AtomicUsize>,
     parked: CachePadded<Parked>,
     /// The shard holds reports that found the queue full; ring it after draining.
     owes: CachePadded<AtomicBool>,
@@ -62,14 +66,16 @@ impl ShardLink {
         Self::with_orders(rooms_max, limits::ORDERS_MAX)
     }
 
-    /// The same with another order queue length, of which [`limits::ORDERS_CONTROL_SHARE`] stays control's.
+    /// The same with another number of places, of which [`limits::ORDERS_CONTROL_SHARE`] stay control's.
     pub fn with_orders(rooms_max: usize, orders_max: usize) -> Self {
-        assert!(orders_max > limits::ORDERS_CONTROL_SHARE, "dispatch needs a share of the queue");
+        assert!(orders_max > limits::ORDERS_CONTROL_SHARE, "dispatch needs places too");
+        let pushes_max = orders_max - limits::ORDERS_CONTROL_SHARE;
         Self {
-            orders: ArrayQueue::new(orders_max),
+            orders: ArrayQueue::new(limits::ORDERS_CONTROL_SHARE),
+            pushes: ArrayQueue::new(pushes_max),
             reports: ArrayQueue::new(limits::REPORTS_MAX),
-            credits: CachePadded::new(AtomicUsize::new(orders_max - limits::ORDERS_CONTROL_SHARE)),
-            control_credits: CachePadded::new(AtomicUsize::new(limits::ORDERS_CONTROL_SHARE)),
+            credits: CachePadded::new(AtomicUsize::new(pushes_max)),
+            weight: CachePadded::default(),
             parked: CachePadded::default(),
             owes: CachePadded::default(),
             bell: OnceLock::new(),
@@ -80,33 +86,43 @@ impl ShardLink {
 
     // ---- dispatch and control ----
 
-    /// Takes one place for a push; give it back with [`Self::return_credit`] or use it with [`Self::put_push`].
-    pub fn take_credit(&self) -> bool {
-        take_one(&self.credits)
+    /// Takes a place for a push of this weight; give it back with [`Self::return_credit`] or use it with
+    /// [`Self::put_push`].
+    pub fn take_credit(&self, weight: usize) -> bool {
+        let take = |left: usize| left.checked_sub(1);
+        if self.credits.fetch_update(Ordering::AcqRel, Ordering::Relaxed, take).is_err() {
+            return false;
+        }
+        let fits = |waiting: usize| {
+            let together = waiting + weight;
+            (waiting == 0 || together <= limits::PUSHES_WEIGHT_MAX).then_some(together)
+        };
+        let taken = self.weight.fetch_update(Ordering::AcqRel, Ordering::Relaxed, fits).is_ok();
+        if !taken {
+            self.credits.fetch_add(1, Ordering::AcqRel);
+        }
+        taken
     }
 
-    /// Gives back a place that was not used.
-    pub fn return_credit(&self) {
+    /// Gives back a place that was taken for this weight.
+    pub fn return_credit(&self, weight: usize) {
+        self.weight.fetch_sub(weight, Ordering::AcqRel);
         self.credits.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Puts a push for which a credit was taken, and wakes the shard.
+    /// Puts a push for which a place of its weight was taken, and wakes the shard.
     pub fn put_push(&self, order: Order) {
         debug_assert!(order.is_push());
-        let put = self.orders.push(order);
+        let put = self.pushes.push(order);
         assert!(put.is_ok(), "a credit is a place in the queue");
         self.wake();
     }
 
-    /// Puts an order of control, or gives it back when control's share is used up.
+    /// Puts an order of control, or gives it back when its queue is full.
     #[allow(clippy::result_large_err, reason = "the order goes back to its owner")]
     pub fn put_control(&self, order: Order) -> Result<(), Order> {
         debug_assert!(!order.is_push());
-        if !take_one(&self.control_credits) {
-            return Err(order);
-        }
-        let put = self.orders.push(order);
-        assert!(put.is_ok(), "control's share is places in the queue");
+        self.orders.push(order)?;
         self.wake();
         Ok(())
     }
@@ -145,15 +161,26 @@ impl ShardLink {
         assert!(first, "one ring per shard");
     }
 
-    /// Takes the shard's next order and gives its place back to whom it belongs.
-    pub fn next_order(&self) -> Option<Order> {
-        let order = self.orders.pop()?;
-        if order.is_push() {
-            self.return_credit();
-        } else {
-            self.control_credits.fetch_add(1, Ordering::AcqRel);
-        }
+    /// Takes the next order of control.
+    pub fn next_control(&self) -> Option<Order> {
+        self.orders.pop()
+    }
+
+    /// Takes the next push and gives its place back. Before it is carried out, `next_control` must be empty.
+    pub fn next_push(&self) -> Option<Order> {
+        let order = self.pushes.pop()?;
+        self.return_credit(order.weight());
         Some(order)
+    }
+
+    /// Takes the next order, control's first.
+    pub fn next_order(&self) -> Option<Order> {
+        self.next_control().or_else(|| self.next_push())
+    }
+
+    /// Whether pushes wait.
+    pub fn has_pushes(&self) -> bool {
+        !self.pushes.is_empty()
     }
 
     /// Announces sleep, and says whether the shard may sleep: not when orders are waiting, nor when it owes
@@ -161,7 +188,7 @@ impl ShardLink {
     pub fn park(&self, owing: bool) -> bool {
         self.parked.park();
         let room_made = owing && !self.owes.load(Ordering::SeqCst);
-        let may_sleep = self.orders.is_empty() && !room_made;
+        let may_sleep = self.orders.is_empty() && self.pushes.is_empty() && !room_made;
         if !may_sleep {
             self.parked.unpark();
         }
@@ -182,10 +209,6 @@ impl ShardLink {
             self.reports.push(report)
         })
     }
-}
-
-fn take_one(credits: &AtomicUsize) -> bool {
-    credits.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
 }
 
 /// Control's side of being woken: its flag, and a file that its runtime reads.
@@ -235,19 +258,27 @@ mod tests {
     fn pushes_cannot_take_the_places_of_control() {
         let link = ShardLink::with_orders(1, limits::ORDERS_CONTROL_SHARE + 2);
         for _ in 0..2 {
-            assert!(link.take_credit());
+            assert!(link.take_credit(1));
             link.put_push(push());
         }
-        assert!(!link.take_credit(), "dispatch's share is used up");
+        assert!(!link.take_credit(1), "dispatch's places are used up");
         for _ in 0..limits::ORDERS_CONTROL_SHARE {
             link.put_control(Order::Drain { deadline_ms: 0 }).expect("control has its share");
         }
         assert!(link.put_control(Order::Drain { deadline_ms: 0 }).is_err());
-        link.return_credit();
-        assert!(link.put_control(Order::Drain { deadline_ms: 0 }).is_err(), "nor control those of dispatch");
-        assert!(link.take_credit());
-        assert!(matches!(link.next_order(), Some(Order::All { .. })));
-        assert!(link.take_credit(), "a carried out push frees its place");
+        assert!(matches!(link.next_push(), Some(Order::All { .. })));
+        assert!(link.put_control(Order::Drain { deadline_ms: 0 }).is_err(), "nor can control take those of dispatch");
+        assert!(link.take_credit(1), "a push that was taken frees its place");
+    }
+
+    #[test]
+    fn pushes_are_refused_by_weight_but_never_a_single_one() {
+        let link = ShardLink::new(1);
+        assert!(link.take_credit(2 * limits::PUSHES_WEIGHT_MAX), "nothing waits");
+        assert!(!link.take_credit(1));
+        link.return_credit(2 * limits::PUSHES_WEIGHT_MAX);
+        assert!(link.take_credit(limits::PUSHES_WEIGHT_MAX));
+        assert!(!link.take_credit(1));
     }
 
     #[test]

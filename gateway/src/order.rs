@@ -75,6 +75,20 @@ impl Order {
     pub fn is_push(&self) -> bool {
         matches!(self, Self::Room { .. } | Self::Direct { .. } | Self::All { .. })
     }
+
+    /// What a push weighs in the queue; 0 for control's own orders.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Direct { conns, payload } => push_weight(payload.weight(), conns.len()),
+            Self::Room { payload, .. } | Self::All { payload } => push_weight(payload.weight(), 0),
+            _ => 0,
+        }
+    }
+}
+
+/// What a push of so many payload bytes to so many named connections weighs.
+pub fn push_weight(payload_bytes: usize, named: usize) -> usize {
+    payload_bytes + limits::PUSH_TARGET_WEIGHT * named
 }
 
 /// What a login is allowed.

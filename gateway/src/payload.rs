@@ -20,6 +20,11 @@ impl Payload {
         Self { bytes: Bytes::from(bytes), operation, websocket_start }
     }
 
+    /// Bytes of its body.
+    pub fn weight(&self) -> usize {
+        self.inner().len() - halley_protocol::packet::HEADER_BYTES
+    }
+
     /// What a WebSocket client gets: one frame.
     pub fn websocket(&self) -> &[u8] {
         &self.bytes[usize::from(self.websocket_start)..]

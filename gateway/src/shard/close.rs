@@ -223,7 +223,8 @@ impl<R: Ring> Shard<R> {
                 self.cut(slot, CloseReason::Drain);
             }
         }
-        if drain.cursor == 0 && self.has_pushes() && self.tick < drain.begun + PUSHES_FIRST {
+        let pushes = self.has_pushes() || self.link.has_pushes();
+        if drain.cursor == 0 && pushes && self.tick < drain.begun + PUSHES_FIRST {
             return;
         }
         let until = self.table.used().min(drain.cursor + STEP);

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use halley_ring::{Ring, Slot};
 
 use crate::ids::{ConnWord, Generation, RoomIndex};
+use crate::order::push_weight;
 use crate::payload::Payload;
 use crate::reason::{CloseReason, DropReason, Reject};
 
@@ -36,6 +37,8 @@ struct Direct {
     conns: Box<[ConnWord]>,
     /// Those before it are still to be served.
     cursor: usize,
+    /// What it weighs until all are served.
+    weight: usize,
     payload: Option<Payload>,
     run: Option<RunIndex>,
 }
@@ -57,6 +60,8 @@ pub(super) struct Queues {
     replies: VecDeque<Reply>,
     directs: VecDeque<Direct>,
     all: AllPass,
+    /// What waits in `directs` and `all` weighs together.
+    weight: usize,
 }
 
 impl Queues {
@@ -66,6 +71,7 @@ impl Queues {
             replies: VecDeque::with_capacity(2 * slots as usize + super::RECVS_PER_TURN_MAX),
             directs: VecDeque::with_capacity(DIRECTS_MAX),
             all: AllPass { waiting: VecDeque::with_capacity(DIRECTS_MAX), ..AllPass::default() },
+            weight: 0,
         }
     }
 
@@ -75,11 +81,19 @@ impl Queues {
 
     pub(super) fn push_direct(&mut self, conns: Box<[ConnWord]>, payload: Payload) {
         let cursor = conns.len();
-        self.directs.push_back(Direct { conns, cursor, payload: Some(payload), run: None });
+        let weight = push_weight(payload.weight(), cursor);
+        self.weight += weight;
+        self.directs.push_back(Direct { conns, cursor, weight, payload: Some(payload), run: None });
     }
 
     pub(super) fn push_all(&mut self, payload: Payload) {
+        self.weight += payload.weight();
         self.all.waiting.push_back(payload);
+    }
+
+    /// What waits here weighs.
+    pub(super) fn weight(&self) -> usize {
+        self.weight
     }
 
     /// Whether another direct push can wait here.
@@ -210,6 +224,7 @@ impl<R: Ring> Shard<R> {
                 }
             }
             if direct.cursor == 0 {
+                self.queues.weight -= direct.weight;
                 self.spend(run);
             } else {
                 self.queues.directs.push_front(direct);
@@ -252,11 +267,17 @@ impl<R: Ring> Shard<R> {
             .then(|| self.runs.joined(bytes, messages, all.waiting.iter().take(messages as usize)))
             .flatten();
         let run = if let Some(run) = joined {
-            all.waiting.drain(..messages as usize);
+            let weight: usize = all.waiting.drain(..messages as usize).map(|payload| payload.weight()).sum();
+            self.queues.weight -= weight;
             run
         } else {
-            match self.runs.message(all.waiting.pop_front()?) {
-                Ok(run) => run,
+            let payload = all.waiting.pop_front()?;
+            let weight = payload.weight();
+            match self.runs.message(payload) {
+                Ok(run) => {
+                    self.queues.weight -= weight;
+                    run
+                }
                 Err(payload) => {
                     all.waiting.push_front(payload);
                     return None;

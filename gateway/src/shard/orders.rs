@@ -6,7 +6,7 @@ use halley_protocol::packet::Packet;
 use halley_ring::{Ring, Slot};
 
 use crate::ids::{ConnWord, RoomRef};
-use crate::limits::ROOMS_PER_CONNECTION_MAX;
+use crate::limits::{PUSHES_WEIGHT_MAX, ROOMS_PER_CONNECTION_MAX};
 use crate::order::{Ask, Grant, Inspection, Order, Report, Verdict};
 use crate::payload::Payload;
 use crate::reason::{DropReason, Reject};
@@ -22,16 +22,28 @@ const ROOMS_MAX: u8 = {
 };
 
 impl<R: Ring> Shard<R> {
-    /// Carries orders out, as long as there is room for what they queue; whether some are left.
+    /// Carries orders out, pushes only as long as what waits here leaves room; whether some are left.
     pub(super) fn take_orders(&mut self) -> bool {
         for _ in 0..ORDERS_PER_TURN_MAX {
-            if !self.queues.has_room() {
-                return true;
+            let push = if self.has_room() { self.link.next_push() } else { None };
+            let done = push.is_none();
+            // What control ordered before dispatch found it in the directory comes first.
+            while let Some(order) = self.link.next_control() {
+                self.carry_out(order);
             }
-            let Some(order) = self.link.next_order() else { return false };
-            self.carry_out(order);
+            if let Some(push) = push {
+                self.carry_out(push);
+            }
+            if done {
+                return self.link.has_pushes();
+            }
         }
         true
+    }
+
+    /// Whether another push can wait in the shard.
+    fn has_room(&self) -> bool {
+        self.queues.has_room() && self.queues.weight() + self.rooms.waiting_bytes() < PUSHES_WEIGHT_MAX
     }
 
     fn carry_out(&mut self, order: Order) {

@@ -82,6 +82,8 @@ pub(super) struct Rooms {
     /// Rooms to be reported.
     pub(super) dirty: VecDeque<RoomIndex>,
     with_members: u32,
+    /// Bytes that wait in all rooms.
+    waiting_bytes: usize,
 }
 
 /// Messages that may wait in all rooms of a shard together.
@@ -117,6 +119,7 @@ impl Rooms {
             active: VecDeque::with_capacity(rooms_max as usize),
             dirty: VecDeque::with_capacity(rooms_max as usize),
             with_members: 0,
+            waiting_bytes: 0,
         }
     }
 
@@ -359,6 +362,11 @@ impl Rooms {
         }
     }
 
+    /// Bytes that wait in all rooms.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
     /// Bytes that wait for the room's next run.
     pub(super) fn pending_bytes(&self, room: RoomIndex) -> u32 {
         self.places[room.0 as usize].pending_bytes
@@ -388,6 +396,8 @@ impl Rooms {
         let entry = self.room(room);
         entry.pending_tail = number;
         entry.pending_bytes += bytes;
+        self.waiting_bytes += bytes as usize;
+        let entry = self.room(room);
         if entry.flags & mark::ACTIVE == 0 {
             entry.flags |= mark::ACTIVE;
             self.active.push_back(room);
@@ -417,7 +427,9 @@ impl Rooms {
         if next == 0 {
             entry.pending_tail = 0;
         }
-        entry.pending_bytes -= u32::try_from(payload.inner().len()).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(payload.inner().len()).unwrap_or(u32::MAX);
+        entry.pending_bytes -= bytes;
+        self.waiting_bytes -= bytes as usize;
         Some(payload)
     }
 

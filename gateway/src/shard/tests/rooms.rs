@@ -182,7 +182,7 @@ fn a_push_for_a_room_whose_index_was_given_to_another_reaches_nobody() {
     assert_eq!((new.index, new.generation), (old.index, old.generation + 1), "the index is used again");
     let unknown = RoomRef { index: RoomIndex(9999), generation: 1 };
     for room in [old, unknown] {
-        assert!(world.links[0].take_credit());
+        assert!(world.links[0].take_credit(0));
         world.links[0].put_push(Order::Room { room, payload: Payload::encode(1000, b"stale") });
     }
     world.settle();
