@@ -60,7 +60,7 @@ pub const KEYS: &[Key] = &[
     key(
         "api.request_ms_max",
         "10000",
-        "How long the head of a request may take to arrive, the wait for it included, and again its body (408 beyond).",
+        "How long the head of a request may take to arrive, the wait for it included, again its body (408 beyond), and again the caller to take each 8 KiB of the answer.",
     ),
     key("nodes.domain", "\"\"", "Domain told to clients by `/goim/nodes/weighted`; empty: this machine's host name."),
     key("nodes.host_domain", "\"\"", "Appended to the host name for `platform=web`."),

@@ -1,6 +1,6 @@
 //! The HTTP server on a real socket: requests that come slowly, break off, or come all at once.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
@@ -72,4 +72,29 @@ fn callers_beyond_the_maximum_wait_and_are_served() {
     });
     assert_eq!(answers.len(), 6);
     assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 200 ")), "{answers:?}");
+}
+
+#[test]
+fn callers_who_do_not_take_their_answers_lose_their_places() {
+    let answer = serve(2, |address| {
+        let deaf: Vec<_> = (0..2).map(|_| fill(address)).collect();
+        let answer = exchange(address, "GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        drop(deaf);
+        answer
+    });
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+/// Sends calls and reads no answer until the server takes no more.
+fn fill(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("accepted");
+    stream.set_write_timeout(Some(Duration::from_millis(100))).expect("an option");
+    let calls = "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n".repeat(2000);
+    let refused = loop {
+        if let Err(error) = stream.write(calls.as_bytes()) {
+            break error.kind();
+        }
+    };
+    assert!(matches!(refused, ErrorKind::WouldBlock | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{refused}");
+    stream
 }

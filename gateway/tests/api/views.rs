@@ -32,6 +32,21 @@ fn rooms_come_in_pages_by_name() {
 }
 
 #[test]
+fn a_name_that_is_not_text_is_400_like_any_other_fault() {
+    run(config(OPEN), async |gateway| {
+        for (method, path) in [
+            (Method::GET, "/v1/rooms/%zz%00%ff"),
+            (Method::GET, "/v1/connections/%ff"),
+            (Method::DELETE, "/v1/connections/%ff"),
+        ] {
+            let answer = gateway.call(method, path, "").await;
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
+            assert_eq!(answer.json()["error"]["code"], "bad-request", "{path}");
+        }
+    });
+}
+
+#[test]
 fn a_connection_is_shown_as_its_shard_sees_it() {
     run(config(OPEN), async |gateway| {
         let conn = gateway.log_in(1, 3, r#"{"key":"a b","room_id":"live://1","accepts":[1000]}"#).await;

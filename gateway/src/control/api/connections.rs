@@ -1,11 +1,11 @@
 //! `/v1/connections/{key}`: what is known of a key's connections, and ending them.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use futures_channel::oneshot;
 use serde_json::{Value, json};
 
-use super::params::Params;
+use super::params::{Name, Params};
 use super::{Fault, Shared};
 use crate::control::app::{App, Command};
 use crate::ids::ConnWord;
@@ -15,7 +15,7 @@ use crate::order::Inspection;
 const REASON_BYTES_MAX: usize = 256;
 
 /// Asks the shard of each connection, one after the other.
-pub(super) async fn inspect(State(app): State<Shared>, Path(key): Path<String>) -> Result<Json<Value>, Fault> {
+pub(super) async fn inspect(State(app): State<Shared>, Name(key): Name) -> Result<Json<Value>, Fault> {
     let mut connections = Vec::new();
     for conn in app.directory.key_connections(&key) {
         let (answer, answered) = oneshot::channel();
@@ -33,11 +33,7 @@ pub(super) async fn inspect(State(app): State<Shared>, Path(key): Path<String>) 
 }
 
 /// Ends every connection of the key; they are told 4005.
-pub(super) async fn kick(
-    State(app): State<Shared>,
-    Path(key): Path<String>,
-    params: Params,
-) -> Result<Json<Value>, Fault> {
+pub(super) async fn kick(State(app): State<Shared>, Name(key): Name, params: Params) -> Result<Json<Value>, Fault> {
     let reason = params.text("reason").unwrap_or("").to_owned();
     if reason.len() > REASON_BYTES_MAX {
         return Err(Fault::bad_request(format!("reason: at most {REASON_BYTES_MAX} bytes")));

@@ -1,9 +1,22 @@
-//! Query parameters as goim reads them: repeated keys are lists, an empty number is zero.
+//! The name in a path, and query parameters as goim reads them: repeated keys are lists, an empty number is zero.
 
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 
 use super::Fault;
+
+/// The one parameter of a path, percent-decoded.
+pub(super) struct Name(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Fault> {
+        let name = Path::from_request_parts(parts, state).await;
+        name.map(|Path(name)| Self(name))
+            .map_err(|_| Fault::bad_request("the name in the path is not percent-encoded UTF-8"))
+    }
+}
 
 /// The parameters of a query, in order.
 pub(super) struct Params(Vec<(String, String)>);

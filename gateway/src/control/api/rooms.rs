@@ -1,10 +1,10 @@
 //! `GET /v1/rooms` and `/v1/rooms/{room}`.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde_json::{Value, json};
 
-use super::params::Params;
+use super::params::{Name, Params};
 use super::{Fault, Shared};
 use crate::directory::RoomCount;
 
@@ -28,7 +28,7 @@ pub(super) async fn list(State(app): State<Shared>, params: Params) -> Result<Js
 }
 
 /// One room.
-pub(super) async fn one(State(app): State<Shared>, Path(name): Path<String>) -> Result<Json<Value>, Fault> {
+pub(super) async fn one(State(app): State<Shared>, Name(name): Name) -> Result<Json<Value>, Fault> {
     let members = app.directory.room_size(&name);
     if members == 0 {
         return Err(Fault::not_found("the room has no members, so there is no such room"));
