@@ -1,6 +1,6 @@
 //! A shard's counters: written by the shard alone, read by anybody at any time.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::reason::{CloseReason, DropReason, Reject};
 
@@ -59,6 +59,64 @@ impl Spread {
     }
 }
 
+/// The terms of the law, as they stood together between two turns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    /// As [`ShardStats::offered`].
+    pub offered: u64,
+    /// As [`ShardStats::sent`].
+    pub sent: u64,
+    /// As [`ShardStats::queued`].
+    pub queued: u64,
+    /// As [`ShardStats::dropped`].
+    pub dropped: [u64; DropReason::ALL.len()],
+}
+
+impl Balance {
+    /// Whether `offered = sent + Σ dropped + queued`.
+    pub fn holds(&self) -> bool {
+        self.offered == self.sent + self.dropped.iter().sum::<u64>() + self.queued
+    }
+}
+
+/// A balance that one thread publishes and any thread reads whole: the version is odd while it changes.
+#[derive(Debug, Default)]
+struct Published {
+    version: AtomicU64,
+    terms: [AtomicU64; 3 + DropReason::ALL.len()],
+}
+
+impl Published {
+    fn write(&self, balance: &Balance) {
+        let version = self.version.load(Ordering::Relaxed);
+        self.version.store(version + 1, Ordering::Relaxed);
+        fence(Ordering::Release);
+        let values = [balance.offered, balance.sent, balance.queued].into_iter().chain(balance.dropped);
+        for (term, value) in self.terms.iter().zip(values) {
+            term.store(value, Ordering::Relaxed);
+        }
+        self.version.store(version + 2, Ordering::Release);
+    }
+
+    /// `None` before the first balance.
+    fn read(&self) -> Option<Balance> {
+        loop {
+            let before = self.version.load(Ordering::Acquire);
+            let terms: [u64; 3 + DropReason::ALL.len()] =
+                std::array::from_fn(|at| self.terms[at].load(Ordering::Relaxed));
+            fence(Ordering::Acquire);
+            if before == 0 {
+                return None;
+            }
+            if before.is_multiple_of(2) && self.version.load(Ordering::Relaxed) == before {
+                let [offered, sent, queued, dropped @ ..] = terms;
+                return Some(Balance { offered, sent, queued, dropped });
+            }
+            std::hint::spin_loop();
+        }
+    }
+}
+
 /// The counters of one shard. Deliveries are counted as message × connection.
 ///
 /// The law: `offered = sent + Σ dropped + queued`, at every moment between two turns. No term is derived from the others.
@@ -108,9 +166,29 @@ pub struct ShardStats {
     pub turn_us: Spread,
     /// Messages of a run.
     pub run_messages: Spread,
+    balance: Published,
 }
 
 impl ShardStats {
+    /// Publishes the terms of the law; called by the shard between turns.
+    pub fn publish_balance(&self) {
+        self.balance.write(&self.terms());
+    }
+
+    /// The terms of the law as they stood between two turns, at any moment from any thread.
+    pub fn balance(&self) -> Balance {
+        self.balance.read().unwrap_or_else(|| self.terms())
+    }
+
+    fn terms(&self) -> Balance {
+        Balance {
+            offered: self.offered.get(),
+            sent: self.sent.get(),
+            queued: self.queued.get(),
+            dropped: std::array::from_fn(|at| self.dropped[at].get()),
+        }
+    }
+
     /// The three sides of the law: offered, sent + dropped + queued.
     pub fn law(&self) -> (u64, u64) {
         let dropped: u64 = self.dropped.iter().map(Counter::get).sum();
@@ -121,6 +199,28 @@ impl ShardStats {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_balance_is_read_whole_while_it_changes() {
+        let stats = std::sync::Arc::new(ShardStats::default());
+        let writer = std::sync::Arc::clone(&stats);
+        let thread = std::thread::spawn(move || {
+            for n in 0..200_000 {
+                writer.offered.add(3);
+                writer.sent.add(1);
+                writer.queued.set(n + 1);
+                writer.dropped[usize::try_from(n % 4).expect("small")].add(1);
+                writer.publish_balance();
+            }
+        });
+        while !thread.is_finished() {
+            let balance = stats.balance();
+            assert!(stats.balance.version.load(Ordering::Relaxed) == 0 || balance.holds(), "{balance:?}");
+        }
+        thread.join().expect("no panic");
+        assert!(stats.balance().holds());
+        assert_eq!(stats.balance().offered, 600_000);
+    }
 
     #[test]
     fn a_spread_puts_a_value_under_its_power_of_two() {

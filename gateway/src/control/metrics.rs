@@ -12,14 +12,12 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::app::App;
 use crate::reason::{CloseReason, DropReason, Reject};
-use crate::stats::{Counter, SPREAD_BUCKETS, ShardStats, Spread};
+use crate::stats::{Balance, Counter, SPREAD_BUCKETS, ShardStats, Spread};
 
 /// A counter or gauge of a shard: name, help, where it is. Counters get the suffix `_total`.
 type Field = (&'static str, &'static str, fn(&ShardStats) -> &Counter);
 
 const COUNTERS: &[Field] = &[
-    ("offered", "Deliveries (message × connection) that a pass reached", |s| &s.offered),
-    ("sent", "Deliveries of which the kernel took every byte", |s| &s.sent),
     ("accepted", "Connections accepted", |s| &s.accepted),
     ("enters", "Calls of io_uring_enter", |s| &s.enters),
     ("completions", "Completions read from the rings", |s| &s.completions),
@@ -33,7 +31,6 @@ const COUNTERS: &[Field] = &[
 
 const GAUGES: &[Field] = &[
     ("connections", "Connections open, logged in or not", |s| &s.connections),
-    ("queued", "Deliveries waiting in outboxes", |s| &s.queued),
     ("blocked", "Connections that take nothing at the moment", |s| &s.blocked),
     ("pinned_bytes", "Bytes of runs held for blocked connections", |s| &s.pinned_bytes),
 ];
@@ -58,6 +55,10 @@ impl fmt::Debug for Source {
 impl Collector for Source {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let app = &self.0;
+        let balance = self.balance();
+        counter(&mut encoder, "offered", "Deliveries (message × connection) that a pass reached", balance.offered)?;
+        counter(&mut encoder, "sent", "Deliveries of which the kernel took every byte", balance.sent)?;
+        gauge(&mut encoder, "queued", "Deliveries waiting in outboxes", balance.queued)?;
         for (name, help, of) in COUNTERS {
             counter(&mut encoder, name, help, self.sum(of))?;
         }
@@ -72,7 +73,7 @@ impl Collector for Source {
             "Connections there is room for",
             app.config.plan.connections_max.into(),
         )?;
-        let dropped = self.by(&DropReason::ALL, |s, reason| &s.dropped[reason.at()], DropReason::name);
+        let dropped: Vec<_> = DropReason::ALL.map(DropReason::name).into_iter().zip(balance.dropped).collect();
         family(&mut encoder, "dropped", "Deliveries that did not happen", "reason", &dropped)?;
         let closes = self.by(&CloseReason::ALL, |s, reason| &s.closes[reason.at()], CloseReason::name);
         family(&mut encoder, "closes", "Connections ended", "reason", &closes)?;
@@ -95,6 +96,16 @@ impl Collector for Source {
 impl Source {
     fn shards(&self) -> impl Iterator<Item = &ShardStats> {
         self.0.links.iter().map(|link| &link.stats)
+    }
+
+    /// The terms of the law, summed over shards: each shard's hold together, and so do the sums.
+    fn balance(&self) -> Balance {
+        self.shards().map(ShardStats::balance).fold(Balance::default(), |sum, one| Balance {
+            offered: sum.offered + one.offered,
+            sent: sum.sent + one.sent,
+            queued: sum.queued + one.queued,
+            dropped: std::array::from_fn(|at| sum.dropped[at] + one.dropped[at]),
+        })
     }
 
     fn sum(&self, of: impl Fn(&ShardStats) -> &Counter) -> u64 {

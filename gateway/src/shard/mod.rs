@@ -293,5 +293,6 @@ impl<R: Ring> Shard<R> {
         stats.rooms.set(u64::from(self.rooms.with_members()));
         stats.pinned_bytes.set(self.runs.pinned_bytes());
         stats.turns.add(1);
+        stats.publish_balance();
     }
 }

@@ -24,16 +24,17 @@ pub(super) async fn stats(State(app): State<Shared>) -> Json<Value> {
 }
 
 fn shard(stats: &ShardStats) -> Value {
+    let balance = stats.balance();
     json!({
-        "offered": stats.offered.get(),
-        "sent": stats.sent.get(),
-        "dropped": named(&stats.dropped, DropReason::ALL.map(DropReason::name)),
-        "queued": stats.queued.get(),
+        "offered": balance.offered,
+        "sent": balance.sent,
+        "dropped": named(balance.dropped, DropReason::ALL.map(DropReason::name)),
+        "queued": balance.queued,
         "connections": stats.connections.get(),
         "accepted": stats.accepted.get(),
         "logins": stats.logins.get(),
-        "closes": named(&stats.closes, CloseReason::ALL.map(CloseReason::name)),
-        "rejects": named(&stats.rejects, Reject::ALL.map(Reject::name)),
+        "closes": named(values(&stats.closes), CloseReason::ALL.map(CloseReason::name)),
+        "rejects": named(values(&stats.rejects), Reject::ALL.map(Reject::name)),
         "enters": stats.enters.get(),
         "completions": stats.completions.get(),
         "allocations": stats.allocations.get(),
@@ -50,14 +51,12 @@ fn shard(stats: &ShardStats) -> Value {
     })
 }
 
-fn named<const N: usize>(counters: &[Counter; N], names: [&'static str; N]) -> Value {
-    Value::Object(
-        names
-            .into_iter()
-            .zip(counters)
-            .map(|(name, counter)| (name.into(), counter.get().into()))
-            .collect::<Map<_, _>>(),
-    )
+fn values<const N: usize>(counters: &[Counter; N]) -> [u64; N] {
+    std::array::from_fn(|at| counters[at].get())
+}
+
+fn named<const N: usize>(values: [u64; N], names: [&'static str; N]) -> Value {
+    Value::Object(names.into_iter().zip(values).map(|(name, value)| (name.into(), value.into())).collect::<Map<_, _>>())
 }
 
 fn spread(spread: &Spread) -> Value {
