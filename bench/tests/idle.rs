@@ -23,7 +23,7 @@ struct Server {
 impl Server {
     fn start(ask: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "--ignored", "--nocapture", "the_server"])
+            .args(["--exact", "--nocapture", "the_server"])
             .env(ASK, ask)
             .stdout(Stdio::piped())
             .spawn()
@@ -63,8 +63,8 @@ impl Drop for Server {
     }
 }
 
+/// The server of the other tests, which start it in a process of its own; nothing without their word.
 #[test]
-#[ignore = "the server of the other tests, which start it in a process of its own"]
 fn the_server() {
     let Ok(ask) = std::env::var(ASK) else { return };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,4 +1,5 @@
 //! A simulated ring and network, in memory, seeded and deterministic.
+// long: the ring and the network it simulates read each other's state; apart they would be two files of getters
 //!
 //! It keeps the kernel's split: receives and sends complete in their call, closes, polls, accepts and
 //! doorbells only in `wait`, of which a sleep brings no more than the kernel runs at once. A close over unread input
