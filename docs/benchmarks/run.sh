@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Makes the data of this folder again: docs/benchmarks/run.sh FOLDER
-# Needs two idle CPUs: the gateway on 0, the generator on 1. Takes about half an hour.
+# Makes the data of a folder here again: [RUNS=3] [LENGTH=60] docs/benchmarks/run.sh FOLDER
+# RUNS is how often each case is measured, LENGTH its seconds. Needs two idle CPUs: the gateway on 0, the
+# generator on 1. Takes about half an hour.
 set -eu
 cd "$(dirname "$0")/../.."
 out=${1:?usage: docs/benchmarks/run.sh FOLDER}
+length=${LENGTH:-60}
 mkdir -p "$out"
 cargo build --release --locked -p gateway -p bench
 tcp=13101 ws=13102 api=13111
@@ -46,14 +48,14 @@ broadcast() {
   stop
 }
 
-for run in 1 2 3; do
-  broadcast "10000x10-$run" --connections 10000 --rate 10 --duration 60 --with-floor
-  broadcast "10000x40-$run" --connections 10000 --rate 40 --duration 60
-  broadcast "100x1-$run" --connections 100 --rate 1 --duration 60
-  broadcast "slow-none-$run" --connections 2000 --rate 50 --duration 30 --payload-bytes 500
-  broadcast "slow-1-percent-$run" --connections 2000 --rate 50 --duration 30 --payload-bytes 500 --slow-percent 1
+for run in $(seq "${RUNS:-3}"); do
+  broadcast "10000x10-$run" --connections 10000 --rate 10 --duration $((length / 3)) --with-floor
+  broadcast "10000x40-$run" --connections 10000 --rate 40 --duration "$length"
+  broadcast "100x1-$run" --connections 100 --rate 1 --duration $((length / 2))
+  broadcast "slow-none-$run" --connections 2000 --rate 50 --duration $((length / 4)) --payload-bytes 500
+  broadcast "slow-1-percent-$run" --connections 2000 --rate 50 --duration $((length / 4)) --payload-bytes 500 --slow-percent 1
   for shards in 1 2 8 51; do
-    broadcast "shards-$shards-$run" --connections 10000 --rate 8 --duration 20
+    broadcast "shards-$shards-$run" --connections 10000 --rate 8 --duration $((length / 5))
   done
   shards=1
   start 1
