@@ -64,7 +64,6 @@ impl<R: Ring> Shard<R> {
             return false;
         }
         self.stats().closes[reason.at()].add(1);
-        self.keep_online(slot);
         self.rooms.leave_all(&mut self.table, slot);
         let conn = &mut self.table[slot];
         conn.reason = reason as u8;

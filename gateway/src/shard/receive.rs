@@ -153,10 +153,7 @@ impl<R: Ring> Shard<R> {
                 self.end(slot, CloseReason::PeerClosed);
                 self.settle(slot);
             }
-            Received::Broken(_) => {
-                self.keep_or_give(slot, chunk);
-                self.cut(slot, CloseReason::PeerReset);
-            }
+            Received::Broken(_) => self.cut(slot, CloseReason::PeerReset),
         }
     }
 

@@ -190,6 +190,10 @@ impl Rooms {
             Some(self.links[*link as usize - 1].next).filter(|link| *link != 0)
         });
         let waiting = self.pending.iter().filter(|pending| pending.payload.is_some()).count();
+        let unused = std::iter::successors(Some(self.free_pending).filter(|place| *place != 0), |place| {
+            Some(self.pending[*place as usize - 1].next).filter(|place| *place != 0)
+        });
+        assert_eq!(waiting + unused.count(), self.pending.len(), "every place has a message or is free");
         let count = |count: usize| u32::try_from(count).expect("places are u32");
         (self.fresh_link - count(free.count()), self.blocks.in_use(), count(waiting))
     }

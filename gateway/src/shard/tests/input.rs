@@ -224,17 +224,18 @@ fn unfinished_packets_have_a_bounded_pool_and_the_oldest_goes() {
 
 #[test]
 fn unfinished_frames_of_those_who_linger_do_not_use_the_pool_up() {
-    let mut world = Setup::new().shard(|s| (s.partials_max, s.connections_max) = (2, 256)).build();
-    let clients: Vec<_> = (0..150).map(|_| world.connect(WebSocket)).collect();
-    world.advance(5200);
-    assert_eq!(world.closes(CloseReason::LoginLate), 150);
-    for client in &clients {
-        client.say(&[0x88]);
+    // One byte of a frame, and a frame that is wrong.
+    for said in [&[0x88][..], &[0xff, 0xff]] {
+        let mut world = Setup::new().shard(|s| (s.partials_max, s.connections_max) = (2, 256)).build();
+        let clients: Vec<_> = (0..150).map(|_| world.connect(WebSocket)).collect();
+        world.advance(5200);
+        assert_eq!(world.closes(CloseReason::LoginLate), 150);
+        clients.iter().for_each(|client| client.say(said));
+        world.settle();
+        assert!(world.shards[0].chunks.kept() <= 2);
+        clients.iter().for_each(Client::half_close);
+        world.settle();
+        assert!(clients.iter().all(Client::is_closed));
+        world.assert_empty();
     }
-    world.settle();
-    assert!(world.shards[0].chunks.kept() <= 2);
-    clients.iter().for_each(Client::half_close);
-    world.settle();
-    assert!(clients.iter().all(Client::is_closed));
-    world.assert_empty();
 }

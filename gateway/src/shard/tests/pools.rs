@@ -93,6 +93,22 @@ fn a_login_without_memory_for_its_reply_ends() {
 }
 
 #[test]
+fn a_login_whose_reply_finds_no_entry_before_its_pushes_ends_with_all_of_them() {
+    let mut world = Setup::new().shard(|shard| shard.outbox_entries_max = 1).build();
+    let mut client = world.connect(Tcp);
+    client.login(&login("key", "room"));
+    let answer = world.grant_without_answer();
+    world.dispatch(&Target::Room("room".into()), 1000, "waits behind the reply").expect("places");
+    world.settle();
+    world.links[0].put_control(answer).expect("a place");
+    world.settle();
+    assert!(client.is_closed());
+    assert_eq!((client.take(), world.closes(CloseReason::OutboxPool)), (Vec::new(), 1));
+    assert_eq!(world.dropped(DropReason::Closed), 1);
+    world.assert_empty();
+}
+
+#[test]
 fn a_handshake_without_memory_for_its_response_gets_nothing_in_its_place() {
     let mut world = Setup::new().shard(|shard| shard.outbox_entries_max = 1).build();
     let holder = world.enter(Tcp, &login("holder", "held"));
