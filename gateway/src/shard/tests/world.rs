@@ -313,6 +313,7 @@ impl Shard<SimRing> {
         assert_eq!(self.outboxes.in_use(), (0, 0), "outboxes and their entries");
         assert_eq!(self.rooms.in_use(), (0, 0, 0), "memberships, members' blocks, waiting messages");
         assert_eq!(self.asks.len(), limits::ASKS_MAX, "ask buffers");
+        assert_eq!((self.queues.weight(), self.rooms.waiting_bytes()), (0, 0), "weight of pushes");
         assert_eq!(self.ring.leaked(), 0, "sockets held open by a forgotten poll");
         assert!(self.wheel.is_empty(), "timers");
         assert!(self.debts.is_empty() && self.rooms.dirty.is_empty(), "reports");
