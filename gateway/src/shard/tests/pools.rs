@@ -9,6 +9,7 @@ use crate::dispatch::Target;
 use crate::limits::{ACCEPT_SETS_MAX, ROOMS_PER_CONNECTION_MAX};
 use crate::reason::{CloseReason, DropReason, Reject};
 use crate::shard::Transport::{Tcp, WebSocket};
+use crate::shard::runs::Runs;
 
 #[test]
 fn when_outbox_entries_are_used_up_the_connection_at_hand_goes_and_others_stay() {
@@ -125,6 +126,33 @@ fn a_handshake_without_memory_for_its_response_gets_nothing_in_its_place() {
     holder.reset();
     world.settle();
     world.assert_empty();
+}
+
+#[test]
+fn when_runs_are_used_up_pushes_wait_and_arrive_in_their_order() {
+    let mut world = Setup::new().build();
+    let mut holder = world.enter(Tcp, &login("holder", "held"));
+    let mut client = world.enter(WebSocket, &login("key", "room"));
+    world.shards[0].runs = Runs::new(4, 1 << 20, 1 << 20);
+    holder.set_window(0);
+    (0..4).for_each(|number| world.push_room("held", &number.to_string()));
+    assert!(!world.shards[0].runs.has_place());
+    for number in 0..3 {
+        for target in [Target::Room("room".into()), Target::Keys(vec!["key".into()]), Target::All] {
+            world.dispatch(&target, 1000, &format!("{target:?} {number}")).expect("places");
+        }
+    }
+    (0..20).for_each(|_| _ = world.round());
+    assert_eq!(client.take(), []);
+    holder.set_window(usize::MAX);
+    world.settle();
+    let mut texts = client.texts();
+    texts.sort_by_key(|text| text[..3].to_owned());
+    let expected = ["All 0", "All 1", "All 2"].map(String::from);
+    assert_eq!(texts[..3], expected);
+    let number = |text: &String| text.as_bytes()[text.len() - 1];
+    assert_eq!(texts.iter().map(number).collect::<Vec<_>>(), b"012012012", "{texts:?}");
+    assert_eq!(holder.texts().len(), 4 + 3);
 }
 
 #[test]

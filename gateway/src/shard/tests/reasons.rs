@@ -9,6 +9,7 @@ use halley_ring::sim::Weather;
 use super::client::{Client, Got};
 use super::session::{BOTH, login, marked};
 use super::world::{Setup, World};
+use crate::control::decide::Event;
 use crate::dispatch::Target;
 use crate::ids::{RoomIndex, RoomRef};
 use crate::limits::{ACCEPTS_MAX, ROOM_NAME_BYTES_MAX, ROOMS_PER_CONNECTION_MAX};
@@ -102,6 +103,13 @@ fn every_close_reason_is_reached_counted_once_and_told() {
             client.half_close();
             world.advance(2500);
             assert!(client.is_closed(), "{reason:?} over {transport:?}");
+            let gone = world.events.iter().find_map(|event| match event {
+                Event::Gone { reason, .. } => Some(*reason),
+                _ => None,
+            });
+            // Control knows of those who have asked it something.
+            let known = !matches!(reason, CloseReason::LoginLate | CloseReason::HandshakeRefused);
+            assert_eq!(gone, known.then_some(reason), "over {transport:?}");
         }
     }
 }

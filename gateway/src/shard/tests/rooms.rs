@@ -9,7 +9,7 @@ use super::world::{Setup, World};
 use crate::dispatch::Target;
 use crate::ids::{RoomIndex, RoomRef};
 use crate::limits::{ROOM_NAME_BYTES_MAX, ROOMS_PER_CONNECTION_MAX};
-use crate::order::Order;
+use crate::order::{Order, Report};
 use crate::payload::Payload;
 use crate::reason::Reject;
 use crate::shard::Transport::{Tcp, WebSocket};
@@ -236,6 +236,21 @@ fn a_push_after_the_reply_to_a_join_arrives_and_none_after_that_to_a_leave() {
         assert_eq!(client.texts().contains(&turn.to_string()), hears);
     }
     assert!(members.iter_mut().all(|member| member.texts().len() == 40), "everybody else gets each push once");
+}
+
+#[test]
+fn changes_of_a_room_in_one_turn_are_one_report() {
+    let mut world = World::new();
+    let clients: Vec<_> = (0..5).map(|n| world.enter(Tcp, &login(&format!("key-{n}"), "room"))).collect();
+    world.control_works = false;
+    clients[..4].iter().for_each(Client::reset);
+    world.settle();
+    let reports: Vec<_> = std::iter::from_fn(|| world.links[0].next_report()).collect();
+    let sizes = reports.iter().filter_map(|report| match report {
+        Report::Room { size, .. } => Some(*size),
+        _ => None,
+    });
+    assert_eq!(sizes.collect::<Vec<_>>(), [1]);
 }
 
 #[test]

@@ -293,6 +293,19 @@ fn a_connection_that_breaks_under_a_send_has_its_pushes_dropped_and_counted() {
 }
 
 #[test]
+fn more_slow_clients_than_a_batch_holds_go_on_together() {
+    let mut world = Setup::new().shard(|s| (s.connections_max, s.accepts_armed_max) = (700, 16)).build();
+    let mut clients: Vec<_> = (0..600).map(|n| world.enter(BOTH[n % 2], &login(&format!("key-{n}"), "room"))).collect();
+    clients.iter().for_each(|client| client.set_window(10));
+    push(&mut world, 0..2);
+    assert_eq!(world.stats(0).blocked.get(), 600);
+    clients.iter().for_each(|client| client.set_window(usize::MAX));
+    world.settle();
+    assert!(clients.iter_mut().all(|client| client.texts() == [body(0), body(1)]));
+    assert_eq!(counted(&world), [1200, 0, 0, 0]);
+}
+
+#[test]
 fn who_stalls_before_its_login_has_until_then_and_is_closed_for_it_after() {
     let mut world = Setup::new().listeners(|l| (l.stall_ms_max, l.login_ms_max) = (500, 5000)).build();
     let mut clients = [world.connect(Transport::WebSocket), world.connect(Transport::WebSocket)];
