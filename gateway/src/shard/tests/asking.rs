@@ -6,6 +6,7 @@ use halley_ring::{Completion, Ring};
 use super::client::{Client, Got};
 use super::session::{BOTH, login};
 use super::world::{Setup, World};
+use crate::control::decide::LoginRule;
 use crate::limits::ASKS_MAX;
 use crate::order::{Order, Report};
 use crate::reason::CloseReason;
@@ -189,6 +190,19 @@ fn an_order_put_before_the_shard_sleeps_keeps_it_awake() {
     world.links[0].put_control(Order::Drain { deadline_ms: 0 }).expect("a place");
     world.shards[0].wait(turn);
     assert_eq!(slept.get(), 1, "it looked at its queue once more");
+}
+
+#[test]
+fn each_listener_has_its_own_rule_for_logins() {
+    let mut setup = Setup::new();
+    setup.policy.listeners = vec![LoginRule::Open, LoginRule::Refuse];
+    let mut world = setup.build();
+    world.enter(Tcp, &login("let in", ""));
+    let mut refused = world.connect(WebSocket);
+    refused.login(&login("refused", ""));
+    world.settle();
+    assert_eq!(refused.take(), [Got::Close(Some(4002))]);
+    assert_eq!(world.sum(|stats| &stats.logins), 1);
 }
 
 #[test]
