@@ -114,6 +114,7 @@ pub fn plan(clients: &ClientArgs, generator: &GeneratorArgs, connections: u32) -
             room: clients.room.clone(),
             accepts: clients.accepts.clone(),
             keys_prefix: clients.keys_prefix.clone(),
+            heartbeat: duration(clients.heartbeat),
         }),
         operation: clients.accepts.first().copied().unwrap_or_default(),
         connect_rate: generator.connect_rate / f64::from(spread.threads),

@@ -89,6 +89,9 @@ pub struct ClientArgs {
     /// Clients' keys are this and their number.
     #[arg(long)]
     pub keys_prefix: Option<String>,
+    /// Seconds between two heartbeats of a client, as goim's clients have it; 0: none.
+    #[arg(long, default_value_t = 240.0, value_parser = seconds)]
+    pub heartbeat: f64,
 }
 
 /// What every scenario with a schedule has.

@@ -18,9 +18,6 @@ use crate::schedule::{Mark, Schedule};
 use crate::tally::{Gaps, Tally, Verdict};
 use crate::target::Transport;
 
-/// goim's clients say they live every four minutes.
-const HEARTBEAT: Duration = Duration::from_mins(4);
-
 /// Connections of a thread between connect and login reply; keeps listen queues short.
 const PENDING_MAX: u32 = 256;
 
@@ -169,6 +166,8 @@ pub fn run(
     let started = Instant::now();
     let mut ready_since = None;
     let (mut connecting, mut beats) = (0, 0);
+    let heartbeat = plan.login.as_ref().map_or(Duration::ZERO, |login| login.heartbeat);
+    let beat_rate = if heartbeat.is_zero() { 0.0 } else { f64::from(count) / heartbeat.as_secs_f64() };
     loop {
         while let Ok(order) = orders.try_recv() {
             if crew.obey(reactor.actions(), order)? {
@@ -182,8 +181,7 @@ pub fn run(
         }
         if crew.ready + crew.gone == count {
             let since = *ready_since.get_or_insert_with(Instant::now);
-            let rate = f64::from(count) / HEARTBEAT.as_secs_f64();
-            while beats < paced(since.elapsed(), rate) {
+            while beats < paced(since.elapsed(), beat_rate) {
                 #[allow(clippy::cast_possible_truncation, reason = "below count")]
                 crew.heartbeat(reactor.actions(), Client((beats % u64::from(count)) as u32))?;
                 beats += 1;
@@ -344,7 +342,7 @@ impl Crew {
     }
 
     fn heartbeat(&mut self, actions: &mut Actions, client: Client) -> io::Result<()> {
-        if self.plan.login.is_none() || self.session(client).state != State::Ready {
+        if self.session(client).state != State::Ready {
             return Ok(());
         }
         self.say(actions, client, operation::HEARTBEAT, &[])

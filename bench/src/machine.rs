@@ -1,9 +1,10 @@
 //! The machine a run was made on, as far as it explains the numbers; and pinning to its CPUs.
 
 use std::fs;
+use std::num::NonZero;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
-use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity, set_current_timer_slack};
 use serde::Serialize;
 
 use crate::cost::field;
@@ -88,9 +89,10 @@ pub fn pin(list: &str) -> Result<(), String> {
     sched_setaffinity(None, &set).map_err(|error| format!("the CPUs {list} cannot be used: {error}"))
 }
 
-/// Lets this thread run before the clients on the same CPU, where the user may do that.
+/// Lets this thread wake exactly, and run before the clients on the same CPU, where the user may do that.
 pub fn hurry() {
     const NICE: i32 = -15;
+    let _ = set_current_timer_slack(Some(NonZero::<u64>::MIN));
     let _ = setpriority_process(Some(gettid()), NICE); // lateness is measured either way
 }
 

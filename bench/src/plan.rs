@@ -40,6 +40,8 @@ pub struct LoginPlan {
     pub accepts: Vec<i32>,
     /// Keys are this and the client's number; none: the server makes them.
     pub keys_prefix: Option<String>,
+    /// Time between two heartbeats of a client; zero: none.
+    pub heartbeat: Duration,
 }
 
 impl Plan {

@@ -11,10 +11,12 @@ pub mod client;
 mod kernel;
 mod setup;
 pub mod sim;
+mod slice;
 
 pub use bell::Bell;
 pub use kernel::KernelRing;
 pub use setup::{RingSettings, SetupError};
+pub use slice::shorten_slice;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The body of a shard's thread: makes the ring, says whether it serves, and turns until it has drained.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use halley_ring::{KernelRing, Ring, RingSettings};
 
@@ -9,6 +9,9 @@ use crate::alloc;
 use crate::link::{ControlBell, ShardLink};
 
 use super::{Shard, ShardSettings, Turn};
+
+/// Control and other threads may share a shard's CPU: a shard that they ring shall not wait for the end of their slice.
+const SLICE: Duration = Duration::from_micros(100);
 
 /// What a shard's thread is given.
 pub struct ShardStart {
@@ -27,6 +30,9 @@ pub struct ShardStart {
 /// Serves until the shard has drained. A ring belongs to the thread that makes it: this one.
 pub fn run(start: ShardStart) {
     let ShardStart { settings, ring, link, bell, ready } = start;
+    if let Err(error) = halley_ring::shorten_slice(SLICE) {
+        tracing::debug!(%error, "the kernel refuses a shard a short time slice");
+    }
     let ring = match KernelRing::new(&ring) {
         Ok(ring) => ring,
         Err(error) => return ready(Err(error.to_string())),
