@@ -1,4 +1,5 @@
 //! Project commands: `cargo xtask check` is everything that CI runs, `cargo xtask tidy` its last step alone.
+mod broker;
 mod check;
 mod tidy;
 
@@ -13,12 +14,14 @@ Usage: cargo xtask COMMAND
 
 Commands:
   check   formatting, clippy, every test, documentation, tidy; all failures together (exit 1 if any)
+  kafka   a real broker on loopback: up [PROPERTY...], topic NAME PARTITIONS, down, fetch (what up needs)
   tidy    the rules of style that a program can check";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["check"] => exit(check::run(&root())),
+        ["kafka", ref arguments @ ..] => exit(broker::run(&root(), arguments)),
         ["tidy"] => exit(tidy_alone(&root())),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

@@ -1,0 +1,3 @@
+//! What tests share with the project's commands: a real Kafka broker.
+
+pub mod kafka;
