@@ -12,6 +12,7 @@
 pub mod client;
 pub mod close;
 pub mod halley;
+pub mod job;
 pub mod login;
 pub mod operation;
 pub mod packet;

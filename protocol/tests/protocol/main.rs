@@ -6,6 +6,7 @@ mod frames;
 mod goim_bytes;
 mod halley;
 mod handshake;
+mod jobs;
 mod login;
 mod operations;
 mod packets;
