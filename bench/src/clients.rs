@@ -1,4 +1,7 @@
 //! One thread of clients: a reactor, and what each of its connections is doing.
+// long: one state machine; what is only for clients that move stands apart
+
+mod moving;
 
 use std::collections::HashMap;
 use std::io;
@@ -13,6 +16,7 @@ use hdrhistogram::Histogram;
 
 use crate::clock;
 use crate::decode::{Decoder, Item, Malformed};
+use crate::moves::{Movement, Moves, Seen};
 use crate::plan::Plan;
 use crate::schedule::{Mark, Schedule};
 use crate::tally::{Gaps, Tally, Verdict};
@@ -36,6 +40,10 @@ pub enum Order {
     Measure(Schedule),
     /// Answer what the clients have received of it.
     Collect(Offered, Sender<Gathered>),
+    /// From now on clients come, leave and come back.
+    Move(Movement),
+    /// Answer what became of logins.
+    Look(Sender<Seen>),
     /// End.
     Stop,
 }
@@ -74,6 +82,8 @@ impl Progress {
 /// What the clients of a thread received in a pass.
 #[derive(Clone, Debug)]
 pub struct Gathered {
+    /// Deliveries owed, if clients come and go; else it is clients × messages.
+    pub owed: Option<u64>,
     /// Exact counts over clients that are not slow.
     pub counts: Counts,
     /// Latencies of first arrivals in microseconds, slow clients left out.
@@ -99,12 +109,20 @@ pub struct Counts {
     pub refused_but_delivered: u64,
     /// Messages of another pass, or without a mark.
     pub stray: u64,
+    /// Owed to nobody: due before the client's login was answered, or after it should have left.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unowed: u64,
     /// Connections that broke the protocol.
     pub malformed: u64,
     /// Connections that ended during the pass, slow ones left out.
     pub closed: u64,
     /// Slow clients whose connection ended during the pass.
     pub slow_closed: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands out what it has")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -121,6 +139,8 @@ enum State {
 struct Session {
     decoder: Decoder,
     tally: Tally,
+    /// When its attempt to log in began, in microseconds of the thread's life; wraps after an hour.
+    began_us: u32,
     state: State,
     slow: bool,
     /// Bytes of a cut element lie in `Crew::kept`.
@@ -146,6 +166,9 @@ struct Crew {
     ready: u32,
     gone: u32,
     pending: u32,
+    seen: Seen,
+    moves: Option<Moves>,
+    started_ns: u64,
     progress: Arc<Progress>,
 }
 
@@ -179,7 +202,8 @@ pub fn run(
             crew.connect(reactor.actions(), Client(connecting))?;
             connecting += 1;
         }
-        if crew.ready + crew.gone == count {
+        crew.move_on(reactor.actions())?;
+        if crew.ready + crew.gone == count || crew.moves.is_some() {
             let since = *ready_since.get_or_insert_with(Instant::now);
             while beats < paced(since.elapsed(), beat_rate) {
                 #[allow(clippy::cast_possible_truncation, reason = "below count")]
@@ -187,7 +211,7 @@ pub fn run(
                 beats += 1;
             }
         }
-        let sleep = Duration::from_millis(if connecting < count { 1 } else { 20 });
+        let sleep = Duration::from_millis(if connecting < count || crew.moves.is_some() { 1 } else { 20 });
         let mut broken = Ok(());
         reactor.turn(sleep, |actions, client, event| {
             if let Err(error) = crew.handle(actions, client, event) {
@@ -210,6 +234,7 @@ impl Crew {
         let session = |index| Session {
             decoder: Decoder::new(plan.target(first + index).transport == Transport::Ws),
             tally: Tally::default(),
+            began_us: 0,
             state: State::Waiting,
             slow: plan.is_slow(first + index),
             kept: false,
@@ -229,6 +254,9 @@ impl Crew {
             ready: 0,
             gone: 0,
             pending: 0,
+            seen: Seen::default(),
+            moves: None,
+            started_ns: clock::now_ns(),
             progress: Arc::clone(progress),
         }
     }
@@ -239,7 +267,10 @@ impl Crew {
 
     fn connect(&mut self, actions: &mut Actions, client: Client) -> io::Result<()> {
         let number = self.first + client.0;
-        self.session(client).state = State::Connecting;
+        let began_us = self.now_us();
+        let session = self.session(client);
+        session.began_us = began_us;
+        session.state = State::Connecting;
         self.pending += 1;
         actions.connect(client, self.plan.target(number).address, self.plan.source(number))
     }
@@ -266,10 +297,15 @@ impl Crew {
                 for session in &mut self.sessions {
                     session.tally = Tally::default();
                 }
+                self.measure_moves(schedule);
                 self.show();
             }
             Order::Collect(offered, answer) => {
                 let _ = answer.send(self.gather(&offered)); // who asked may have given up
+            }
+            Order::Move(movement) => self.set_moving(actions, movement)?,
+            Order::Look(answer) => {
+                let _ = answer.send(self.seen.clone());
             }
             Order::Stop => return Ok(true),
         }
@@ -369,14 +405,19 @@ impl Crew {
         if self.sessions[client.0 as usize].kept {
             kept = self.kept.remove(&client.0).unwrap_or_default();
         }
-        let Self { sessions, pass, gaps, counts, slow_delivered, latency_us, outgoing, plan, .. } = self;
+        let Self { sessions, pass, gaps, counts, slow_delivered, latency_us, outgoing, plan, moves, .. } = self;
         let Session { decoder, tally, slow, .. } = &mut sessions[client.0 as usize];
+        let mut book = moves.as_mut().and_then(|moves| moves.book.as_mut());
         let mut logged_in = false;
         let mut sent = Ok(());
         let fed = decoder.feed(&mut kept, bytes, plan.operation, |item| match item {
             Item::Message(Mark { run, sequence, due_ns })
                 if pass.is_some_and(|pass| run == pass.run && sequence < pass.count) =>
             {
+                if book.as_ref().is_some_and(|book| !book.owes(client.0, sequence)) {
+                    counts.unowed += 1;
+                    return;
+                }
                 let late_us = now_ns.saturating_sub(due_ns) / 1000;
                 let verdict = tally.take(gaps, client.0, sequence, late_us);
                 match verdict {
@@ -384,6 +425,9 @@ impl Crew {
                     _ if *slow => *slow_delivered += 1,
                     Verdict::InOrder | Verdict::Reordered => {
                         counts.delivered += 1;
+                        if let Some(book) = &mut book {
+                            book.arrived(sequence);
+                        }
                         latency_us.saturating_record(late_us);
                     }
                 }
@@ -416,13 +460,21 @@ impl Crew {
         if logged_in && self.session(client).state == State::LoggingIn {
             self.become_ready(client);
         }
-        Ok(())
+        self.leave_if_complete(actions, client)
     }
 
     fn become_ready(&mut self, client: Client) {
+        let took_us = self.now_us().wrapping_sub(self.session(client).began_us);
         self.session(client).state = State::Ready;
         self.pending -= 1;
         self.ready += 1;
+        self.seen.logins += 1;
+        self.seen.login_us.saturating_record(u64::from(took_us));
+        if let Some(moves) = &mut self.moves {
+            moves.ready(client.0, clock::now_ns(), &mut self.seen);
+            let from = moves.book.as_ref().map_or(0, |book| book.from(client.0));
+            self.session(client).tally = Tally::starting_at(from);
+        }
     }
 
     /// Closes a connection from our side.
@@ -433,6 +485,9 @@ impl Crew {
 
     /// Records that a connection is no more.
     fn lost(&mut self, client: Client, why: &str) {
+        if self.moves.is_some() {
+            return self.lost_moving(client, why);
+        }
         let number = self.first + client.0;
         let slow = self.session(client).slow;
         let before = std::mem::replace(&mut self.session(client).state, State::Gone);
@@ -480,8 +535,18 @@ impl Crew {
                 continue;
             }
             counts.lost += u64::from(missing);
+            if self.moves.is_some() {
+                continue; // a place is not a client
+            }
             means_us.extend(tally.latency_us_mean());
         }
-        Gathered { counts, latency_us: self.latency_us.clone(), means_us, slow }
+        let mut owed = None;
+        if let Some(book) = self.moves.as_ref().and_then(|moves| moves.book.as_ref()) {
+            let (due, lost, despite) = book.settle(offered);
+            owed = Some(due);
+            counts.lost = lost;
+            counts.refused_but_delivered = despite;
+        }
+        Gathered { owed, counts, latency_us: self.latency_us.clone(), means_us, slow }
     }
 }

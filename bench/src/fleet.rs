@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::clients::{self, Counts, Gathered, Offered, Order, Progress, latency_histogram};
 use crate::interrupt::Interrupt;
+use crate::moves::{Movement, Seen};
 use crate::plan::Plan;
 use crate::schedule::Schedule;
 
@@ -128,6 +129,7 @@ impl Fleet {
         self.tell(|| Order::Collect(offered.clone(), answer.clone()));
         drop(answer);
         let mut sum = Gathered {
+            owed: None,
             counts: Counts::default(),
             latency_us: latency_histogram(),
             means_us: Vec::new(),
@@ -135,6 +137,24 @@ impl Fleet {
         };
         while let Ok(part) = answers.recv() {
             sum.add(part);
+        }
+        sum
+    }
+
+    /// From now on clients come, leave and come back; returns when every thread knows.
+    pub fn set_moving(&self, movement: &Movement) {
+        self.tell(|| Order::Move(movement.clone()));
+        self.look();
+    }
+
+    /// What became of logins since the clients began to move, or since the pass began.
+    pub fn look(&self) -> Seen {
+        let (answer, answers) = channel();
+        self.tell(|| Order::Look(answer.clone()));
+        drop(answer);
+        let mut sum = Seen::default();
+        while let Ok(part) = answers.recv() {
+            sum.add(&part);
         }
         sum
     }
@@ -202,12 +222,14 @@ impl Gathered {
         sum.reordered += counts.reordered;
         sum.refused_but_delivered += counts.refused_but_delivered;
         sum.stray += counts.stray;
+        sum.unowed += counts.unowed;
         sum.malformed += counts.malformed;
         sum.closed += counts.closed;
         sum.slow_closed += counts.slow_closed;
         #[allow(clippy::expect_used, reason = "all are made with the same bounds")]
         self.latency_us.add(part.latency_us).expect("same bounds");
         self.means_us.extend(part.means_us);
+        self.owed = self.owed.zip(part.owed).map(|(sum, part)| sum + part).or(self.owed).or(part.owed);
         self.slow.extend(part.slow);
     }
 }

@@ -25,6 +25,7 @@ pub mod kernel;
 pub mod machine;
 pub mod measure;
 pub mod memory;
+pub mod moves;
 pub mod plan;
 pub mod preflight;
 pub mod push;

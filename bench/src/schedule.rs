@@ -36,6 +36,20 @@ impl Schedule {
         self.start_ns + u64::from(sequence) * self.interval_ns
     }
 
+    /// How many messages are due by a moment, that one included.
+    pub fn due_by(&self, now_ns: u64) -> u32 {
+        now_ns.checked_sub(self.start_ns).map_or(0, |elapsed| self.first_after(elapsed / self.interval_ns + 1))
+    }
+
+    /// How many messages are due before a moment.
+    pub fn due_before(&self, now_ns: u64) -> u32 {
+        self.first_after(now_ns.saturating_sub(self.start_ns).div_ceil(self.interval_ns))
+    }
+
+    fn first_after(&self, messages: u64) -> u32 {
+        u32::try_from(messages).unwrap_or(u32::MAX).min(self.count)
+    }
+
     /// When the last message is due.
     pub fn end_ns(&self) -> u64 {
         self.due_ns(self.count.saturating_sub(1))

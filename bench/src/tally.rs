@@ -30,6 +30,11 @@ pub enum Verdict {
 pub struct Gaps(HashMap<u32, Vec<(u32, u32)>>);
 
 impl Tally {
+    /// Of a client that is owed nothing before this message.
+    pub fn starting_at(sequence: u32) -> Self {
+        Self { next: sequence, ..Self::default() }
+    }
+
     /// Takes a message of the pass.
     #[inline]
     pub fn take(&mut self, gaps: &mut Gaps, client: u32, sequence: u32, latency_us: u64) -> Verdict {
@@ -77,6 +82,11 @@ impl Tally {
 }
 
 impl Gaps {
+    /// Forgets what a client has missed: its place is another's.
+    pub fn forget(&mut self, client: u32) {
+        self.0.remove(&client);
+    }
+
     /// Takes `sequence` out of the gaps of `client`; whether it was in one.
     fn fill(&mut self, client: u32, sequence: u32) -> bool {
         let Some(holes) = self.0.get_mut(&client) else { return false };
