@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_channel::mpsc::{UnboundedReceiver, unbounded};
-use monoio::{IoUringDriver, RuntimeBuilder};
+use monoio::blocking::DefaultThreadPool;
+use monoio::time::TimeDriver;
+use monoio::{IoUringDriver, Runtime, RuntimeBuilder};
 
 use super::api;
 use super::app::{App, Command, Tallies};
@@ -68,10 +70,7 @@ pub fn run(config: Config, run_shard: RunShard) -> Result<(), StartError> {
     let bound = sockets.bound(&config.settings).map_err(system("reading a bound address"))?;
     let bell = Arc::new(new_bell().map_err(system("making an eventfd"))?);
     let links = shards::links(&config);
-    let mut runtime = RuntimeBuilder::<IoUringDriver>::new()
-        .with_entries(RING_ENTRIES)
-        .enable_timer()
-        .build()
+    let mut runtime = runtime()
         .map_err(system("making control's io_uring (see kernel.io_uring_disabled, seccomp, container profile)"))?;
     shards::start(&config, sockets.listeners, &links, &bell, run_shard)?;
     let (app, machine, commands) = assemble(config, bound, links, bell);
@@ -79,6 +78,15 @@ pub fn run(config: Config, run_shard: RunShard) -> Result<(), StartError> {
         machine::spawn(&machine, commands).map_err(system("waiting on an eventfd"))?;
         serve(&app, &machine, signals, sockets.api).await
     })
+}
+
+/// Control's runtime, with a thread beside it for what would take control too long.
+pub fn runtime() -> io::Result<Runtime<TimeDriver<IoUringDriver>>> {
+    RuntimeBuilder::<IoUringDriver>::new()
+        .with_entries(RING_ENTRIES)
+        .enable_timer()
+        .attach_thread_pool(Box::new(DefaultThreadPool::new(1)))
+        .build()
 }
 
 /// What handlers share, control's own state, and the way from the one to the other.

@@ -19,7 +19,6 @@ use http_body_util::BodyExt;
 use hyper::service::Service;
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use hyper_util::service::TowerToHyperService;
-use monoio::{IoUringDriver, RuntimeBuilder};
 use serde_json::Value;
 
 /// Longest that anything here may take; a failed test, not a slow one, gets there.
@@ -75,7 +74,7 @@ pub(crate) fn run_with_room_for(pushes: usize, test: impl AsyncFnOnce(&Gateway))
 }
 
 fn run_with_links(config: Config, links: Arc<[Arc<ShardLink>]>, test: impl AsyncFnOnce(&Gateway)) {
-    let mut runtime = RuntimeBuilder::<IoUringDriver>::new().enable_timer().build().expect("io_uring");
+    let mut runtime = start::runtime().expect("io_uring");
     runtime.block_on(async {
         let bound = Bound {
             listeners: vec![

@@ -6,6 +6,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::aside::aside;
 use super::params::Params;
 use super::{Fault, Shared};
 use crate::directory::RoomCount;
@@ -81,7 +82,8 @@ pub(super) async fn push_all(State(app): State<Shared>, params: Params, message:
 pub(super) async fn online_top(State(app): State<Shared>, params: Params) -> Answer {
     let kind = params.required("type")?;
     let limit = params.required_number::<u32>("limit")?;
-    let rooms = app.directory.rooms_top(kind, limit.min(super::rooms::PAGE_MAX) as usize);
+    let (kind, limit) = (kind.to_owned(), limit.min(super::rooms::PAGE_MAX) as usize);
+    let rooms = aside(&app.directory, move |directory| directory.rooms_top(&kind, limit)).await?;
     let rooms = rooms.iter().map(|RoomCount { name, members }| json!({ "room_id": host_part(name), "count": members }));
     Ok(answer(rooms.collect()))
 }

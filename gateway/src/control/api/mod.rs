@@ -1,5 +1,6 @@
 //! The HTTP API: one table of routes, and what every call passes before its handler.
 
+mod aside;
 mod body;
 mod connections;
 mod fault;

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
 
+use super::aside::aside;
 use super::params::{Name, Params};
 use super::{Fault, Shared};
 use crate::directory::RoomCount;
@@ -20,8 +21,9 @@ pub(super) async fn list(State(app): State<Shared>, params: Params) -> Result<Js
         limit if limit <= PAGE_MAX => limit,
         limit => return Err(Fault::bad_request(format!("limit: {limit} is more than {PAGE_MAX}"))),
     } as usize;
-    let (prefix, after) = (params.text("prefix").unwrap_or(""), params.text("after").unwrap_or(""));
-    let rooms = app.directory.rooms_page(prefix, after, limit);
+    let text = |name| params.text(name).unwrap_or("").to_owned();
+    let (prefix, after) = (text("prefix"), text("after"));
+    let rooms = aside(&app.directory, move |directory| directory.rooms_page(&prefix, &after, limit)).await?;
     let next = rooms.last().filter(|_| rooms.len() == limit).map(|room| room.name.to_string());
     let rooms = rooms.iter().map(show).collect::<Vec<_>>();
     Ok(Json(json!({ "rooms": rooms, "next": next })))
