@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::floor_server::Settings;
 use crate::http::Url;
+use crate::push::{Api, BATCH_MAX};
 use crate::schedule::MARK_BYTES;
 use crate::target::{Target, Transport};
 
@@ -104,7 +105,7 @@ pub struct RunArgs {
     /// Clients.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub connections: u32,
-    /// Messages per second.
+    /// Messages per second into each room.
     #[arg(long, default_value_t = 10.0, value_parser = rate)]
     pub rate: f64,
     /// Seconds measured.
@@ -139,6 +140,40 @@ pub struct RunArgs {
     pub p99_ms_max: Option<f64>,
 }
 
+/// Where messages are pushed.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct PushArgs {
+    /// Base of the push API, such as `http://127.0.0.1:3111`.
+    #[arg(long)]
+    #[serde(serialize_with = "display_url")]
+    pub push: Url,
+    /// Which API that is.
+    #[arg(long, value_enum, default_value = "goim")]
+    pub push_api: Api,
+    /// Connections to it. The messages of a room take one of them, so that their order is known.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub push_connections: u32,
+    /// Messages in one call of Halley's API, which waits for the last of them to be due.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(BATCH_MAX)))]
+    pub push_batch: u32,
+    /// Bearer token of the API.
+    #[arg(long, env = "HALLEY_BENCH_TOKEN", hide_env_values = true)]
+    #[serde(skip)]
+    pub token: Option<String>,
+}
+
+/// What is watched on the server's side.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct ServerArgs {
+    /// Process of the server, to count its CPU and memory.
+    #[arg(long)]
+    pub server_pid: Option<u32>,
+    /// Halley's counters: its API, or the whole address of /v1/stats.
+    #[arg(long)]
+    #[serde(serialize_with = "display_some_url")]
+    pub metrics: Option<Url>,
+}
+
 /// Flags of `floor`.
 #[derive(Clone, Debug, Args, Serialize)]
 pub struct FloorArgs {
@@ -151,9 +186,9 @@ pub struct FloorArgs {
     pub transport: Vec<Transport>,
 }
 
-/// Flags of `broadcast`.
+/// What every scenario has that pushes messages to a server.
 #[derive(Clone, Debug, Args, Serialize)]
-pub struct BroadcastArgs {
+pub struct LoadArgs {
     #[command(flatten)]
     #[serde(flatten)]
     #[allow(missing_docs, reason = "its flags say it")]
@@ -162,24 +197,26 @@ pub struct BroadcastArgs {
     #[serde(flatten)]
     #[allow(missing_docs, reason = "its flags say it")]
     pub clients: ClientArgs,
-    /// Base of the push API, such as `http://127.0.0.1:3111`.
-    #[arg(long)]
-    #[serde(serialize_with = "display_url")]
-    pub push: Url,
-    /// Bearer token of the API.
-    #[arg(long, env = "HALLEY_BENCH_TOKEN", hide_env_values = true)]
-    #[serde(skip)]
-    pub token: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "its flags say it")]
+    pub push: PushArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "its flags say it")]
+    pub server: ServerArgs,
+}
+
+/// Flags of `broadcast`.
+#[derive(Clone, Debug, Args, Serialize)]
+pub struct BroadcastArgs {
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "its flags say it")]
+    pub load: LoadArgs,
     /// Share of the clients that stop reading when the measured messages begin.
     #[arg(long, default_value_t = 0.0, value_parser = percent)]
     pub slow_percent: f64,
-    /// Process of the server, to count its CPU and memory.
-    #[arg(long)]
-    pub server_pid: Option<u32>,
-    /// Halley's counters: its API, or the whole address of /v1/stats.
-    #[arg(long)]
-    #[serde(serialize_with = "display_some_url")]
-    pub metrics: Option<Url>,
     /// Measure the floor, both kinds, before and after with the same settings.
     #[arg(long)]
     pub with_floor: bool,

@@ -17,6 +17,7 @@ use hdrhistogram::Histogram;
 use crate::clock;
 use crate::decode::{Decoder, Item, Malformed};
 use crate::moves::{Movement, Moves, Seen};
+use crate::offered::Offered;
 use crate::plan::Plan;
 use crate::schedule::{Mark, Schedule};
 use crate::tally::{Gaps, Tally, Verdict};
@@ -39,22 +40,13 @@ pub enum Order {
     /// From now on messages of this pass count, and only they.
     Measure(Schedule),
     /// Answer what the clients have received of it.
-    Collect(Offered, Sender<Gathered>),
+    Collect(Arc<Offered>, Sender<Gathered>),
     /// From now on clients come, leave and come back.
     Move(Movement),
     /// Answer what became of logins.
     Look(Sender<Seen>),
     /// End.
     Stop,
-}
-
-/// What was let out in a pass.
-#[derive(Clone, Debug, Default)]
-pub struct Offered {
-    /// Messages of the pass that were sent to the server, from sequence 0.
-    pub messages: u32,
-    /// Sequences of those that the server refused, in order.
-    pub refused: Arc<Vec<u32>>,
 }
 
 /// Counters that a thread shows while it works.
@@ -107,6 +99,8 @@ pub struct Counts {
     pub reordered: u64,
     /// Arrived although the server had refused the push.
     pub refused_but_delivered: u64,
+    /// Messages of a room that the client is not in.
+    pub misrouted: u64,
     /// Messages of another pass, or without a mark.
     pub stray: u64,
     /// Owed to nobody: due before the client's login was answered, or after it should have left.
@@ -405,35 +399,46 @@ impl Crew {
         if self.sessions[client.0 as usize].kept {
             kept = self.kept.remove(&client.0).unwrap_or_default();
         }
-        let Self { sessions, pass, gaps, counts, slow_delivered, latency_us, outgoing, plan, moves, .. } = self;
+        let Self { first, sessions, pass, gaps, counts, slow_delivered, latency_us, outgoing, plan, moves, .. } = self;
+        let room = plan.rooms.of_client(*first + client.0);
+        let place = |mark: Mark| {
+            let pass = pass.filter(|pass| mark.run == pass.run && mark.sequence < pass.count)?;
+            Some(pass.place(mark.sequence))
+        };
         let Session { decoder, tally, slow, .. } = &mut sessions[client.0 as usize];
         let mut book = moves.as_mut().and_then(|moves| moves.book.as_mut());
         let mut logged_in = false;
         let mut sent = Ok(());
         let fed = decoder.feed(&mut kept, bytes, plan.operation, |item| match item {
-            Item::Message(Mark { run, sequence, due_ns })
-                if pass.is_some_and(|pass| run == pass.run && sequence < pass.count) =>
-            {
-                if book.as_ref().is_some_and(|book| !book.owes(client.0, sequence)) {
+            Item::Message(mark) => {
+                let Some((of_room, place)) = place(mark) else {
+                    counts.stray += 1;
+                    return;
+                };
+                if of_room != room {
+                    counts.misrouted += 1;
+                    return;
+                }
+                if book.as_ref().is_some_and(|book| !book.owes(client.0, place)) {
                     counts.unowed += 1;
                     return;
                 }
-                let late_us = now_ns.saturating_sub(due_ns) / 1000;
-                let verdict = tally.take(gaps, client.0, sequence, late_us);
+                let late_us = now_ns.saturating_sub(mark.due_ns) / 1000;
+                let verdict = tally.take(gaps, client.0, place, late_us);
                 match verdict {
                     Verdict::Duplicate => counts.duplicates += 1,
                     _ if *slow => *slow_delivered += 1,
                     Verdict::InOrder | Verdict::Reordered => {
                         counts.delivered += 1;
                         if let Some(book) = &mut book {
-                            book.arrived(sequence);
+                            book.arrived(place);
                         }
                         latency_us.saturating_record(late_us);
                     }
                 }
                 counts.reordered += u64::from(verdict == Verdict::Reordered);
             }
-            Item::Message(_) | Item::Unmarked => counts.stray += 1,
+            Item::Unmarked => counts.stray += 1,
             Item::Operation(operation::AUTH_REPLY) => logged_in = true,
             Item::Operation(_) | Item::CloseFrame(_) => {}
             Item::Ping(payload) => {
@@ -527,8 +532,9 @@ impl Crew {
         let mut slow = Vec::new();
         for (index, session) in (0..).zip(&self.sessions) {
             let Session { tally, .. } = session;
-            let refused = &offered.refused;
-            let missing = tally.missing(&self.gaps, index, offered.messages, refused);
+            let room = self.plan.rooms.of_client(self.first + index);
+            let refused = offered.refused_in(room);
+            let missing = tally.missing(&self.gaps, index, offered.messages_in(room), refused);
             counts.refused_but_delivered += u64::from(tally.refused_but_received(&self.gaps, index, refused));
             if session.slow {
                 slow.push((tally.received(), missing));

@@ -43,6 +43,22 @@ pub struct ThreadSpent {
     pub wait_seconds: f64,
 }
 
+impl ThreadSpent {
+    /// What the calling thread has spent since it was started; zero if `/proc` cannot be read.
+    #[allow(clippy::cast_precision_loss, reason = "times of a run")]
+    pub fn here(name: String) -> Self {
+        let line = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+        let (run_ns, wait_ns) = schedstat(&line).unwrap_or((0, 0));
+        Self { name, cpu_seconds: run_ns as f64 / 1e9, wait_seconds: wait_ns as f64 / 1e9 }
+    }
+}
+
+/// Nanoseconds on a CPU and nanoseconds waiting for one.
+fn schedstat(line: &str) -> Option<(u64, u64)> {
+    let mut numbers = line.split_ascii_whitespace().map_while(|word| word.parse().ok());
+    Some((numbers.next()?, numbers.next()?))
+}
+
 impl Usage {
     /// Reads the process with this id.
     ///
@@ -54,8 +70,7 @@ impl Usage {
             let path = task?.path();
             // A thread may end between the listing and the reading.
             let Ok(line) = fs::read_to_string(path.join("schedstat")) else { continue };
-            let mut numbers = line.split_ascii_whitespace().map_while(|word| word.parse().ok());
-            let (Some(run_ns), Some(wait_ns)) = (numbers.next(), numbers.next()) else { continue };
+            let Some((run_ns, wait_ns)) = schedstat(&line) else { continue };
             let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
             let id = path.file_name().and_then(|name| name.to_str()?.parse().ok());
             let Some(id) = id else { continue };

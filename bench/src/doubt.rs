@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::clock;
-use crate::cost::{NetCounters, Spent};
+use crate::cost::{NetCounters, Spent, ThreadSpent};
 
 /// Messages later than this at the source, or a generator that stood still so long, spoil a run.
 const PAUSE_MS_MAX: f64 = 100.0;
@@ -35,6 +35,12 @@ pub struct Generator {
 }
 
 impl Generator {
+    /// Adds threads that had ended when the process was looked at.
+    pub fn add_threads(&mut self, threads: &[ThreadSpent]) {
+        self.spent.cpu_seconds += threads.iter().map(|thread| thread.cpu_seconds).sum::<f64>();
+        self.spent.threads.extend_from_slice(threads);
+    }
+
     /// Why the run is invalid; empty if it is not. `seconds` is the length of the run.
     pub fn doubts(&self, seconds: f64) -> Vec<String> {
         let mut doubts = Vec::new();
@@ -98,7 +104,6 @@ impl Watchdog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cost::ThreadSpent;
 
     fn thread(cpu_seconds: f64, wait_seconds: f64) -> Generator {
         let thread = ThreadSpent { name: "clients-0".to_owned(), cpu_seconds, wait_seconds };

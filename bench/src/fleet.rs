@@ -7,16 +7,18 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::clients::{self, Counts, Gathered, Offered, Order, Progress, latency_histogram};
+use crate::clients::{self, Counts, Gathered, Order, Progress, latency_histogram};
 use crate::interrupt::Interrupt;
 use crate::moves::{Movement, Seen};
+use crate::offered::Offered;
 use crate::plan::Plan;
 use crate::schedule::Schedule;
 
 /// The clients of a run, connected or connecting.
 pub struct Fleet {
     threads: Vec<Thread>,
-    clients: u32,
+    plan: Arc<Plan>,
+    numbers: Range<u32>,
 }
 
 struct Thread {
@@ -42,8 +44,8 @@ impl Fleet {
     /// Starts connecting the clients with these numbers, from at most `threads` threads.
     pub fn start(plan: &Arc<Plan>, numbers: Range<u32>, threads: u32) -> Self {
         let clients = numbers.end - numbers.start;
-        let mut fleet = Self { threads: Vec::new(), clients };
         let mut first = numbers.start;
+        let mut fleet = Self { threads: Vec::new(), plan: Arc::clone(plan), numbers };
         let threads = threads.min(clients);
         for index in 0..threads {
             let count = clients / threads + u32::from(index < clients % threads);
@@ -55,7 +57,19 @@ impl Fleet {
 
     /// Clients there should be.
     pub fn clients(&self) -> u32 {
-        self.clients
+        self.numbers.end - self.numbers.start
+    }
+
+    /// How many of them are slow.
+    pub fn slow_clients(&self) -> u32 {
+        let slow = self.numbers.clone().filter(|number| self.plan.is_slow(*number));
+        u32::try_from(slow.count()).unwrap_or(u32::MAX)
+    }
+
+    /// Deliveries that a pass owes to the clients that are not slow.
+    pub fn owed(&self, offered: &Offered) -> u64 {
+        let owed = |number| offered.owed_in(self.plan.rooms.of_client(number));
+        self.numbers.clone().filter(|number| !self.plan.is_slow(*number)).map(owed).sum()
     }
 
     /// Waits until every client is logged in.
@@ -72,7 +86,7 @@ impl Fleet {
         loop {
             let totals = self.totals();
             show(totals.ready);
-            if totals.ready == u64::from(self.clients) {
+            if totals.ready == u64::from(self.clients()) {
                 return Ok(());
             }
             if let Some(failure) = self.failure() {
@@ -85,7 +99,7 @@ impl Fleet {
                 return Err(format!(
                     "only {} of {} clients were logged in after {} s",
                     totals.ready,
-                    self.clients,
+                    self.clients(),
                     patience.as_secs()
                 ));
             }
@@ -120,13 +134,14 @@ impl Fleet {
     /// From now on messages of this pass count; returns when every thread knows.
     pub fn measure(&self, schedule: Schedule) {
         self.tell(|| Order::Measure(schedule));
-        self.gather(&Offered::default()); // orders are obeyed one after the other
+        self.gather(Offered::default()); // orders are obeyed one after the other
     }
 
     /// What all clients have received of the pass.
-    pub fn gather(&self, offered: &Offered) -> Gathered {
+    pub fn gather(&self, offered: Offered) -> Gathered {
         let (answer, answers) = channel();
-        self.tell(|| Order::Collect(offered.clone(), answer.clone()));
+        let offered = Arc::new(offered);
+        self.tell(|| Order::Collect(Arc::clone(&offered), answer.clone()));
         drop(answer);
         let mut sum = Gathered {
             owed: None,
@@ -221,6 +236,7 @@ impl Gathered {
         sum.duplicates += counts.duplicates;
         sum.reordered += counts.reordered;
         sum.refused_but_delivered += counts.refused_but_delivered;
+        sum.misrouted += counts.misrouted;
         sum.stray += counts.stray;
         sum.unowed += counts.unowed;
         sum.malformed += counts.malformed;

@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::broadcast;
 use crate::cost::NetCounters;
 use crate::fleet::Fleet;
 use crate::floor_server::{Accepted, Done, Kind, Ports, Settings};
 use crate::interrupt::Interrupt;
 use crate::measure::{Latency, Measured, Pass, Source, Watched, measure};
-use crate::plan::Plan;
+use crate::plan::{Plan, Rooms};
 use crate::preflight;
 use crate::push::Pushed;
 use crate::schedule::Schedule;
+use crate::stand;
 use crate::target::{Target, Transport};
 
 /// A bare server in a child process.
@@ -129,6 +129,7 @@ impl FloorRun {
         let plan = Arc::new(Plan {
             targets,
             sources: spread.sources,
+            rooms: Rooms::one(""),
             login: None,
             operation: self.operation,
             connect_rate: self.connect_rate / f64::from(spread.threads),
@@ -148,7 +149,7 @@ impl FloorRun {
             stats: None,
             net_before: &net_before,
             interrupt,
-            bar: broadcast::progress(self.pass.deliveries(self.connections), "delivered by the floor"),
+            bar: stand::progress(self.pass.deliveries(self.connections), "delivered by the floor"),
         };
         let measured = measure(&mut Source::Floor(&mut child), &self.pass, &watched)?;
         fleet.stop();
@@ -173,7 +174,7 @@ impl FloorRun {
     }
 
     fn summary(&self, kind: Kind, measured: &Measured, done: &Done) -> FloorPass {
-        let planned = Schedule::new(0, self.pass.rate, self.pass.duration, Duration::ZERO);
+        let planned = Schedule::new(0, self.pass.rate, 1, self.pass.duration, Duration::ZERO);
         #[allow(clippy::cast_precision_loss, reason = "latencies")]
         let late_ms_p99 = done.late_us_p99 as f64 / 1000.0;
         FloorPass {
@@ -220,10 +221,12 @@ impl FloorChild {
 
     /// Lets it send the messages of a schedule.
     pub fn run(&mut self, schedule: &Schedule) -> Pushed {
-        let mut pushed = Pushed::nothing();
+        let mut pushed = Pushed::nothing(1);
         match self.order(schedule) {
             Ok(done) => {
-                pushed.messages = done.messages;
+                if let Some(last) = done.messages.checked_sub(1) {
+                    pushed.offered.let_out(0, last);
+                }
                 self.last = Some(done);
             }
             Err(failure) => pushed.failure = Some(failure),

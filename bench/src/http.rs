@@ -44,11 +44,11 @@ impl Url {
         stream.map_err(|error| format!("http://{} cannot be reached: {error}", self.host))
     }
 
-    /// Head of a request; the body is appended by the caller.
-    pub fn head(&self, method: &str, path: &str, token: Option<&str>, body_bytes: usize) -> String {
+    /// Head of a request, with further header lines; the body is appended by the caller.
+    pub fn head(&self, method: &str, path: &str, token: Option<&str>, headers: &str, body_bytes: usize) -> String {
         let authorization = token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
         format!(
-            "{method} {}{path} HTTP/1.1\r\nHost: {}\r\n{authorization}Content-Length: {body_bytes}\r\n\r\n",
+            "{method} {}{path} HTTP/1.1\r\nHost: {}\r\n{authorization}{headers}Content-Length: {body_bytes}\r\n\r\n",
             self.path, self.host
         )
     }
@@ -61,7 +61,7 @@ impl Url {
         let stream = self.connect()?;
         let exchange = || -> io::Result<Answer> {
             stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-            (&stream).write_all(self.head("GET", path, token, 0).as_bytes())?;
+            (&stream).write_all(self.head("GET", path, token, "", 0).as_bytes())?;
             read_answer(&mut BufReader::new(&stream))
         };
         exchange().map_err(|error| format!("http://{}{}{path}: {error}", self.host, self.path))

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::broadcast::{Failure, log_in, plan};
 use crate::cli::{IdleArgs, duration};
 use crate::cost::{Spent, Usage};
 use crate::fleet::Fleet;
@@ -19,6 +18,7 @@ use crate::memory::{Memory, Settling};
 use crate::plan::Plan;
 use crate::preflight;
 use crate::report::{Origin, Table};
+use crate::stand::{Failure, log_in, plan};
 use crate::target::{Target, Transport};
 
 /// Connections to the bare holder, at most.

@@ -36,10 +36,10 @@ fn run(command: Command) -> Result<u8, Failure> {
             finish(&arguments.run, Report::new("floor", &arguments, &measured, Some(&floor)), None)
         }
         Command::Broadcast(arguments) => {
-            let interrupt = prepare(&arguments.run.generator)?;
+            let interrupt = prepare(&arguments.load.run.generator)?;
             let (measured, floor) = broadcast::broadcast(&arguments, &interrupt)?;
             let report = Report::new("broadcast", &arguments, &measured, floor.as_ref());
-            finish(&arguments.run, report, arguments.floor_ratio_max)
+            finish(&arguments.load.run, report, arguments.floor_ratio_max)
         }
         Command::Idle(arguments) => {
             let interrupt = prepare(&arguments.generator)?;

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use crate::clients::{Counts, Gathered, Offered};
+use crate::clients::{Counts, Gathered};
 use crate::clock;
 use crate::cost::{NetCounters, Spent, Usage};
 use crate::doubt::{Generator, Watchdog};
@@ -31,8 +31,10 @@ pub enum Source<'a> {
 /// What to do in a pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Pass {
-    /// Messages per second.
+    /// Messages per second into each room.
     pub rate: f64,
+    /// Rooms.
+    pub rooms: u32,
     /// The measured window.
     pub duration: Duration,
     /// Messages before it that are not counted.
@@ -44,8 +46,8 @@ pub struct Pass {
 impl Pass {
     /// Deliveries that a pass to so many clients makes if nothing is lost.
     pub fn deliveries(&self, clients: u32) -> u64 {
-        let schedule = Schedule::new(0, self.rate, self.duration, Duration::ZERO);
-        u64::from(schedule.count) * u64::from(clients)
+        let schedule = Schedule::new(0, self.rate, self.rooms, self.duration, Duration::ZERO);
+        u64::from(schedule.count / self.rooms) * u64::from(clients)
     }
 }
 
@@ -77,11 +79,11 @@ pub struct Measured {
     /// Connected clients that were not slow.
     pub connections: u64,
     /// Messages let out.
-    pub messages: u32,
+    pub messages: u64,
     /// Of these, refused by the server with 503; not counted as offered.
-    pub refused: usize,
+    pub refused: u64,
     /// Of these, without an answer; counted as offered.
-    pub unanswered: u32,
+    pub unanswered: u64,
     /// Deliveries owed.
     pub offered: u64,
     /// What came of them.
@@ -181,28 +183,26 @@ pub fn measure(source: &mut Source<'_>, pass: &Pass, watched: &Watched<'_>) -> R
     let fleet = watched.fleet;
     let run = new_run();
     if !pass.warmup.is_zero() {
-        let schedule = Schedule::new(run, pass.rate, pass.warmup, LEAD);
+        let schedule = Schedule::new(run, pass.rate, pass.rooms, pass.warmup, LEAD);
         fleet.measure(schedule);
         let pushed = source.run(&schedule, watched.interrupt);
         if let Some(failure) = pushed.failure {
             return Err(format!("in the warm-up {failure}"));
         }
-        fleet.drain(offered(&pushed, fleet.totals().ready), Duration::from_secs(2));
+        fleet.drain(fleet.owed(&pushed.offered), Duration::from_secs(2));
     }
     if watched.slow {
         fleet.pause_slow(true);
     }
-    let schedule = Schedule::new(run.wrapping_add(1), pass.rate, pass.duration, LEAD);
+    let schedule = Schedule::new(run.wrapping_add(1), pass.rate, pass.rooms, pass.duration, LEAD);
     fleet.measure(schedule);
     let before = watched.before()?;
-    let ready = fleet.totals().ready;
     let watchdog = Watchdog::default();
     let (pushed, pause_ms_max) = std::thread::scope(|scope| {
         let watching = scope.spawn(|| watchdog.watch());
         scope.spawn(|| watched.show_until_stopped(&watchdog));
         let pushed = source.run(&schedule, watched.interrupt);
-        let slow = watched.slow_clients();
-        fleet.drain(offered(&pushed, ready - slow), pass.grace);
+        fleet.drain(fleet.owed(&pushed.offered), pass.grace);
         watchdog.stop();
         (pushed, watching.join().unwrap_or(f64::INFINITY))
     });
@@ -220,11 +220,6 @@ pub fn measure(source: &mut Source<'_>, pass: &Pass, watched: &Watched<'_>) -> R
 #[allow(clippy::cast_possible_truncation, reason = "any bits will do")]
 fn new_run() -> u32 {
     (clock::now_ns() >> 8) as u32 ^ std::process::id().rotate_left(16)
-}
-
-/// Deliveries that a pass owes to a number of clients.
-fn offered(pushed: &Pushed, clients: u64) -> u64 {
-    (u64::from(pushed.messages) - pushed.refused.len() as u64) * clients
 }
 
 impl Watched<'_> {
@@ -245,10 +240,6 @@ impl Watched<'_> {
         self.bar.finish_and_clear();
     }
 
-    fn slow_clients(&self) -> u64 {
-        if self.slow { self.fleet.gather(&Offered::default()).slow.len() as u64 } else { 0 }
-    }
-
     fn after(&self, before: &Before, schedule: &Schedule, pushed: &Pushed, pass: &Pass) -> Result<Measured, String> {
         let seconds = seconds_between(before.at_ns, clock::now_ns());
         let spent = usage(std::process::id())?.since(&before.generator);
@@ -258,12 +249,12 @@ impl Watched<'_> {
             self.fleet.pause_slow(false);
             self.fleet.drain_slow(pass.grace);
         }
-        let refused = pushed.refused.clone().into();
-        let gathered = self.fleet.gather(&Offered { messages: pushed.messages, refused });
+        let gathered = self.fleet.gather(pushed.offered.clone());
         let kernel_drops = NetCounters::read().since(self.net_before);
-        let mut measured = Measured::new(gathered, pushed, self.fleet.clients());
+        let mut measured = Measured::new(gathered, pushed, self.fleet);
         measured.seconds = seconds.max(seconds_between(schedule.start_ns, schedule.end_ns()));
         measured.generator = Generator { spent, kernel_drops, ..Generator::default() };
+        measured.generator.add_threads(&pushed.threads);
         let counts = measured.counts;
         let delivered = counts.delivered + measured.slow.as_ref().map_or(0, |slow| slow.delivered);
         if let (Some(now), Some(before)) = (server, &before.server) {
@@ -294,8 +285,8 @@ fn seconds_between(from_ns: u64, to_ns: u64) -> f64 {
 }
 
 impl Measured {
-    fn new(gathered: Gathered, pushed: &Pushed, clients: u32) -> Self {
-        let connections = u64::from(clients) - gathered.slow.len() as u64;
+    fn new(gathered: Gathered, pushed: &Pushed, fleet: &Fleet) -> Self {
+        let connections = u64::from(fleet.clients() - fleet.slow_clients());
         let missed_each: Vec<u32> = gathered.slow.iter().map(|(_, missed)| *missed).collect();
         let slow = (!missed_each.is_empty()).then(|| Slow {
             connections: missed_each.len(),
@@ -307,10 +298,10 @@ impl Measured {
             valid: true,
             invalid_reasons: Vec::new(),
             connections,
-            messages: pushed.messages,
-            refused: pushed.refused.len(),
+            messages: pushed.offered.messages(),
+            refused: pushed.offered.refused(),
             unanswered: pushed.unanswered,
-            offered: offered(pushed, connections),
+            offered: fleet.owed(&pushed.offered),
             counts: gathered.counts,
             seconds: 0.0,
             latency_ms: Latency::of(&gathered.latency_us),
@@ -326,18 +317,20 @@ impl Measured {
 
     fn judge(&mut self, schedule: &Schedule, pushed: &Pushed, interrupt: &Interrupt) {
         let reasons = &mut self.invalid_reasons;
-        if pushed.messages == 0 {
+        let messages = self.messages;
+        if messages == 0 {
             reasons.push("no message was let out".to_owned());
         }
         if let Some(failure) = &pushed.failure {
-            let seconds = f64::from(pushed.messages) * seconds_between(0, schedule.interval_ns);
+            #[allow(clippy::cast_precision_loss, reason = "messages of a run")]
+            let seconds = messages as f64 * seconds_between(0, schedule.interval_ns);
             reasons.push(format!("after {seconds:.1} s: {failure}"));
         } else if interrupt.is_set() {
-            let (had, planned) = (pushed.messages, schedule.count);
-            reasons.push(format!("interrupted after {had} of {planned} messages"));
+            let planned = schedule.count;
+            reasons.push(format!("interrupted after {messages} of {planned} messages"));
         }
         if pushed.unanswered > 0 {
-            reasons.push(format!("{} pushes were not answered", pushed.unanswered));
+            reasons.push(format!("{} messages pushed were not answered", pushed.unanswered));
         }
         reasons.extend(self.generator.doubts(self.seconds));
         self.valid = reasons.is_empty();

@@ -381,7 +381,7 @@ mod tests {
 
     /// Ten messages, one a second, the first at second 10.
     fn schedule() -> Schedule {
-        Schedule { run: 1, start_ns: 10 * SECOND, interval_ns: SECOND, count: 10 }
+        Schedule { run: 1, start_ns: 10 * SECOND, interval_ns: SECOND, count: 10, rooms: 1 }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What each client of a run is: where it connects to, from where, who it says it is.
+//! What each client of a run is: where it connects to, from where, who it says it is, in which room.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -17,6 +17,8 @@ pub struct Plan {
     pub targets: Vec<Target>,
     /// Clients take these in turn; empty: the kernel chooses.
     pub sources: Vec<IpAddr>,
+    /// The rooms they are in.
+    pub rooms: Rooms,
     /// How clients log in; none: they do not, and WebSocket is spoken without a handshake.
     pub login: Option<LoginPlan>,
     /// The operation of the messages to look for.
@@ -31,11 +33,54 @@ pub struct Plan {
     pub gather: Duration,
 }
 
+/// The rooms of a run: one after the other is filled with clients, so each has some of every target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rooms {
+    /// Name of the only room, or what the names of several begin with (`live://bench`).
+    base: String,
+    /// How many.
+    count: u32,
+    /// Clients in each but the last, which may have fewer.
+    subscribers: u32,
+}
+
+impl Rooms {
+    /// Everybody in one room.
+    pub fn one(name: &str) -> Self {
+        Self { base: name.to_owned(), count: 1, subscribers: u32::MAX }
+    }
+
+    /// Rooms `NAME-0`, `NAME-1` and so on, as many as so many clients fill.
+    pub fn of(name: &str, clients: u32, subscribers: u32) -> Self {
+        Self { base: name.to_owned(), count: clients.div_ceil(subscribers).max(1), subscribers }
+    }
+
+    /// How many.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The room of a client.
+    #[inline]
+    pub fn of_client(&self, number: u32) -> u32 {
+        number / self.subscribers
+    }
+
+    /// The name of a room as a login carries it, `live://bench-7`.
+    pub fn name(&self, room: u32) -> String {
+        if self.subscribers == u32::MAX { self.base.clone() } else { format!("{}-{room}", self.base) }
+    }
+
+    /// The name of a room for servers without types of rooms, `bench-7`.
+    pub fn short_name(&self, room: u32) -> String {
+        let name = self.name(room);
+        name.split_once("://").map_or_else(|| name.clone(), |(_, short)| short.to_owned())
+    }
+}
+
 /// What clients say when they log in.
 #[derive(Clone, Debug)]
 pub struct LoginPlan {
-    /// Room name as the login carries it (`live://bench`).
-    pub room: String,
     /// Accepted operations.
     pub accepts: Vec<i32>,
     /// Keys are this and the client's number; none: the server makes them.
@@ -70,7 +115,7 @@ impl Plan {
         Some(Login {
             mid: i64::from(number) + 1,
             key: prefix.map_or_else(String::new, |prefix| format!("{prefix}{number}")),
-            room_id: plan.room.clone(),
+            room_id: self.rooms.name(self.rooms.of_client(number)),
             platform: "bench".to_owned(),
             accepts: plan.accepts.clone(),
             ..Login::default()
@@ -87,6 +132,7 @@ mod tests {
         Plan {
             targets: targets.into_iter().collect::<Result<_, _>>().unwrap(),
             sources: Vec::new(),
+            rooms: Rooms::one("live://bench"),
             login: None,
             operation: 1000,
             connect_rate: 1.0,
@@ -94,6 +140,17 @@ mod tests {
             buffers: 4,
             gather: Duration::ZERO,
         }
+    }
+
+    #[test]
+    fn rooms_are_filled_one_after_the_other_with_clients_of_every_target() {
+        let rooms = Rooms::of("live://bench", 250, 100);
+        assert_eq!(rooms.count(), 3);
+        assert_eq!([0, 99, 100, 249].map(|number| rooms.of_client(number)), [0, 0, 1, 2]);
+        assert_eq!((rooms.name(2).as_str(), rooms.short_name(2).as_str()), ("live://bench-2", "bench-2"));
+        let one = Rooms::one("bench");
+        assert_eq!((one.count(), one.of_client(1 << 30), one.name(0).as_str()), (1, 0, "bench"));
+        assert_eq!(one.short_name(0), "bench");
     }
 
     #[test]

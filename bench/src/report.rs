@@ -94,6 +94,10 @@ impl<'a> Report<'a> {
         if run.p99_ms_max.is_some_and(|max| p99 > max) {
             self.bounds_missed.push(format!("p99 was {p99:.1} ms"));
         }
+        let misrouted = self.measured.counts.misrouted;
+        if misrouted > 0 {
+            self.bounds_missed.push(format!("{misrouted} messages reached clients of another room"));
+        }
         if let (Some(max), Some(ratio)) = (floor_ratio_max, self.floor_ratio)
             && ratio > max
         {

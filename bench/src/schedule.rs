@@ -1,4 +1,5 @@
-//! When each message is due: fixed before the run, whatever the server does (an open loop).
+//! When each message is due, and in which room: fixed before the run, whatever the server does (an
+//! open loop).
 
 use std::time::Duration;
 
@@ -17,18 +18,28 @@ pub struct Schedule {
     pub interval_ns: u64,
     /// How many there are.
     pub count: u32,
+    /// Rooms, which take the messages in turn: their due times are spread evenly.
+    pub rooms: u32,
 }
 
 impl Schedule {
-    /// `rate` messages a second for `duration`, the first one `lead` from now.
-    pub fn new(run: u32, rate: f64, duration: Duration, lead: Duration) -> Self {
+    /// `rate` messages a second into each of `rooms` for `duration`, the first one `lead` from now.
+    pub fn new(run: u32, rate: f64, rooms: u32, duration: Duration, lead: Duration) -> Self {
         #[allow(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "rates are checked to be positive and sane where flags are read"
         )]
-        let (interval_ns, count) = ((1e9 / rate).round() as u64, (rate * duration.as_secs_f64()).round() as u32);
-        Self { run, start_ns: clock::now_ns() + clock::nanoseconds(lead), interval_ns, count }
+        let (interval_ns, each) =
+            ((1e9 / (rate * f64::from(rooms))).round() as u64, (rate * duration.as_secs_f64()).round() as u32);
+        let start_ns = clock::now_ns() + clock::nanoseconds(lead);
+        Self { run, start_ns, interval_ns, count: each.saturating_mul(rooms), rooms }
+    }
+
+    /// The room of message `sequence`, and its place among the messages of that room.
+    #[inline]
+    pub fn place(&self, sequence: u32) -> (u32, u32) {
+        (sequence % self.rooms, sequence / self.rooms)
     }
 
     /// When message `sequence` is due.
@@ -54,6 +65,12 @@ impl Schedule {
     pub fn end_ns(&self) -> u64 {
         self.due_ns(self.count.saturating_sub(1))
     }
+
+    /// Seconds for which there is a message every interval.
+    #[allow(clippy::cast_precision_loss, reason = "times of a run")]
+    pub fn seconds(&self) -> f64 {
+        self.interval_ns as f64 * f64::from(self.count) / 1e9
+    }
 }
 
 /// Bytes of a [`Mark`]; the least payload of a message.
@@ -65,7 +82,7 @@ pub const MARK_BYTES: usize = 16;
 pub struct Mark {
     /// The pass it belongs to.
     pub run: u32,
-    /// Its place in the pass, from 0.
+    /// Its number in the pass, from 0.
     pub sequence: u32,
     /// When it was due, on [`clock`].
     pub due_ns: u64,
@@ -103,9 +120,17 @@ mod tests {
 
     #[test]
     fn a_schedule_spreads_its_messages_evenly() {
-        let schedule = Schedule::new(1, 40.0, Duration::from_secs(2), Duration::ZERO);
+        let schedule = Schedule::new(1, 40.0, 1, Duration::from_secs(2), Duration::ZERO);
         assert_eq!(schedule.count, 80);
         assert_eq!(schedule.due_ns(40) - schedule.start_ns, 1_000_000_000);
         assert_eq!(schedule.end_ns(), schedule.due_ns(79));
+    }
+
+    #[test]
+    fn rooms_take_the_messages_in_turn_each_at_its_own_rate() {
+        let schedule = Schedule::new(1, 2.0, 5, Duration::from_secs(3), Duration::ZERO);
+        assert_eq!((schedule.count, schedule.interval_ns), (30, 100_000_000));
+        assert_eq!([0, 4, 5, 29].map(|sequence| schedule.place(sequence)), [(0, 0), (4, 0), (0, 1), (4, 5)]);
+        assert!((schedule.seconds() - 3.0).abs() < 1e-9);
     }
 }

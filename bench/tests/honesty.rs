@@ -148,7 +148,7 @@ fn a_target_where_nobody_listens_is_told_before_the_run() {
     let server = Server::start(Script::default());
     let mut arguments = arguments(&server, &[]);
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    arguments.clients.target[0].address = closed;
+    arguments.load.clients.target[0].address = closed;
     let outcome = broadcast(&arguments, &Interrupt::default());
     let Err(Failure::Surroundings(sentence)) = outcome else { panic!("nobody listens") };
     assert!(sentence.contains("cannot be reached"), "{sentence}");

@@ -1,6 +1,6 @@
 //! What clients that come and go are owed, message by message.
 
-use crate::clients::Offered;
+use crate::offered::Offered;
 use crate::schedule::Schedule;
 
 /// Which messages of a pass clients are owed: those due strictly between the moment a client has
@@ -83,10 +83,10 @@ impl Book {
     pub(crate) fn settle(&self, offered: &Offered) -> (u64, u64, u64) {
         let (mut owed, mut lost, mut despite) = (0, 0, 0);
         let mut present = 0;
-        for (sequence, (change, arrived)) in (0..offered.messages).zip(self.owed.iter().zip(&self.arrived)) {
+        for (sequence, (change, arrived)) in (0..offered.messages_in(0)).zip(self.owed.iter().zip(&self.arrived)) {
             present += change;
             let arrived = u64::from(*arrived);
-            if offered.refused.binary_search(&sequence).is_ok() {
+            if offered.refused_in(0).binary_search(&sequence).is_ok() {
                 despite += arrived;
             } else {
                 owed += present.unsigned_abs();
@@ -99,15 +99,13 @@ impl Book {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
 
     /// Ten messages, one a second, the first at second 10.
     fn schedule() -> Schedule {
-        Schedule { run: 1, start_ns: 10 * SECOND, interval_ns: SECOND, count: 10 }
+        Schedule { run: 1, start_ns: 10 * SECOND, interval_ns: SECOND, count: 10, rooms: 1 }
     }
 
     #[test]
@@ -124,7 +122,14 @@ mod tests {
             assert_eq!(owes, owed.collect::<Vec<u32>>(), "client {client}");
         }
         assert!(book.is_complete(1, 2) && !book.is_complete(1, 1) && book.is_complete(2, 0));
-        let offered = |messages, refused: &[u32]| Offered { messages, refused: Arc::new(refused.to_vec()) };
+        let offered = |messages: u32, refused: &[u32]| {
+            let mut offered = Offered::nothing(1);
+            offered.let_out(0, messages - 1);
+            for place in refused {
+                offered.refuse(0, *place);
+            }
+            offered
+        };
         assert_eq!(book.settle(&offered(10, &[])), (12, 12, 0));
         for sequence in [0, 3, 3, 4, 9] {
             book.arrived(sequence);

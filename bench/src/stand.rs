@@ -1,0 +1,192 @@
+//! A server under test with its clients: they log in once, and passes run over them.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cli::{ClientArgs, GeneratorArgs, LoadArgs, RunArgs, duration};
+use crate::cost::NetCounters;
+use crate::fleet::Fleet;
+use crate::interrupt::Interrupt;
+use crate::measure::{Measured, Pass, Source, Watched, measure};
+use crate::plan::{LoginPlan, Plan, Rooms};
+use crate::preflight;
+use crate::push::{Call, HttpPush};
+use crate::stats::StatsSource;
+
+/// Why there is no result.
+#[derive(Debug)]
+pub enum Failure {
+    /// Wrong before anything was measured.
+    Surroundings(String),
+    /// Went wrong on the way.
+    Run(String),
+}
+
+/// Everything that is needed for a pass.
+pub struct Stand<'a> {
+    load: &'a LoadArgs,
+    interrupt: &'a Interrupt,
+    plan: Arc<Plan>,
+    threads: u32,
+    push: HttpPush,
+    stats: Option<StatsSource>,
+    fleet: Option<Fleet>,
+    net_before: NetCounters,
+}
+
+impl<'a> Stand<'a> {
+    /// Looks whether a run with these flags can be made; nobody is connected yet.
+    ///
+    /// # Errors
+    /// [`Failure::Surroundings`].
+    pub fn new(load: &'a LoadArgs, rooms: Rooms, interrupt: &'a Interrupt) -> Result<Self, Failure> {
+        Self::check(load, rooms, interrupt).map_err(Failure::Surroundings)
+    }
+
+    fn check(load: &'a LoadArgs, rooms: Rooms, interrupt: &'a Interrupt) -> Result<Self, String> {
+        let LoadArgs { run, clients, push, server } = load;
+        preflight::reach(&clients.target)?;
+        push.push.connect()?;
+        let call = Call {
+            url: push.push.clone(),
+            api: push.push_api,
+            token: push.token.clone(),
+            rooms: rooms.clone(),
+            operation: run.operation,
+            payload_bytes: run.payload_bytes,
+        };
+        call.check(push.push_batch)?;
+        let (plan, threads) = plan(clients, &run.generator, run.connections)?;
+        Ok(Self {
+            load,
+            interrupt,
+            plan: Arc::new(Plan { operation: run.operation, rooms, ..plan }),
+            threads,
+            push: HttpPush {
+                call,
+                connections: push.push_connections,
+                batch: push.push_batch,
+                grace: duration(run.grace),
+            },
+            stats: server.metrics.clone().map(|url| StatsSource { url, token: push.token.clone() }),
+            fleet: None,
+            net_before: NetCounters::default(),
+        })
+    }
+
+    /// Lets this share of the clients be slow; for clients that log in later.
+    pub fn slow(&mut self, percent: f64) {
+        self.plan = Arc::new(Plan { slow_percent: percent, ..Plan::clone(&self.plan) });
+    }
+
+    /// Runs one pass; clients log in first, if they have not yet or some were lost.
+    ///
+    /// # Errors
+    /// [`Failure::Run`].
+    pub fn pass(&mut self, pass: &Pass) -> Result<Measured, Failure> {
+        self.run(pass).map_err(Failure::Run)
+    }
+
+    fn run(&mut self, pass: &Pass) -> Result<Measured, String> {
+        let run = &self.load.run;
+        let fleet = match self.fleet.take() {
+            Some(fleet) if fleet.totals().gone == 0 => {
+                self.net_before = NetCounters::read();
+                fleet
+            }
+            gone => {
+                gone.into_iter().for_each(Fleet::stop);
+                self.net_before = NetCounters::read();
+                let fleet = log_in(&self.plan, 0..run.connections, self.threads, &run.generator, self.interrupt)?;
+                std::thread::sleep(duration(run.settle));
+                fleet
+            }
+        };
+        let watched = Watched {
+            fleet: &fleet,
+            slow: self.plan.slow_percent > 0.0,
+            server_pid: self.load.server.server_pid,
+            stats: self.stats.as_ref(),
+            net_before: &self.net_before,
+            interrupt: self.interrupt,
+            bar: progress(pass.deliveries(fleet.clients()), "delivered"),
+        };
+        let measured = measure(&mut Source::Http(&self.push), pass, &watched)?;
+        self.fleet = Some(fleet);
+        Ok(measured)
+    }
+
+    /// Closes all connections.
+    pub fn leave(&mut self) {
+        self.fleet.take().into_iter().for_each(Fleet::stop);
+    }
+}
+
+impl Drop for Stand<'_> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// What clients with these flags are, and from how many threads they come.
+///
+/// # Errors
+/// A sentence, if ports or file limits do not suffice.
+pub fn plan(clients: &ClientArgs, generator: &GeneratorArgs, connections: u32) -> Result<(Plan, u32), String> {
+    let spread = preflight::spread(connections, &clients.target, &clients.source, generator.threads)?;
+    let plan = Plan {
+        targets: clients.target.clone(),
+        sources: spread.sources,
+        rooms: Rooms::one(&clients.room),
+        login: Some(LoginPlan {
+            accepts: clients.accepts.clone(),
+            keys_prefix: clients.keys_prefix.clone(),
+            heartbeat: duration(clients.heartbeat),
+        }),
+        operation: clients.accepts.first().copied().unwrap_or_default(),
+        connect_rate: generator.connect_rate / f64::from(spread.threads),
+        slow_percent: 0.0,
+        buffers: spread.buffers,
+        gather: Duration::from_micros(generator.gather_us),
+    };
+    Ok((plan, spread.threads))
+}
+
+/// Connects the clients with these numbers and waits until all are logged in.
+///
+/// # Errors
+/// See [`Fleet::wait_ready`].
+pub fn log_in(
+    plan: &Arc<Plan>,
+    numbers: Range<u32>,
+    threads: u32,
+    generator: &GeneratorArgs,
+    interrupt: &Interrupt,
+) -> Result<Fleet, String> {
+    let fleet = Fleet::start(plan, numbers, threads);
+    let logins = progress(u64::from(fleet.clients()), "logged in");
+    fleet.wait_ready(duration(generator.patience), interrupt, |ready| logins.set_position(ready))?;
+    logins.finish_and_clear();
+    Ok(fleet)
+}
+
+/// The pass that these flags describe.
+pub fn pass(run: &RunArgs, rooms: u32) -> Pass {
+    Pass {
+        rate: run.rate,
+        rooms,
+        duration: duration(run.duration),
+        warmup: duration(run.warmup),
+        grace: duration(run.grace),
+    }
+}
+
+/// A progress bar on standard error, invisible if that is no terminal.
+pub fn progress(length: u64, what: &'static str) -> ProgressBar {
+    let template = "{bar:40} {pos}/{len} {msg} {elapsed}";
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(length).with_style(style).with_message(what)
+}
