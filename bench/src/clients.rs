@@ -217,6 +217,12 @@ pub fn run(
     }
 }
 
+fn pong(actions: &mut Actions, client: Client, outgoing: &mut Vec<u8>, payload: &[u8]) -> io::Result<()> {
+    outgoing.clear();
+    websocket::client::frame(outgoing, true, websocket::Opcode::Pong, client.0.to_be_bytes(), payload);
+    actions.send(client, outgoing)
+}
+
 /// How many of something may have begun after a time, at a rate per second.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and small")]
 fn paced(elapsed: Duration, rate: f64) -> u64 {
@@ -441,13 +447,7 @@ impl Crew {
             Item::Unmarked => counts.stray += 1,
             Item::Operation(operation::AUTH_REPLY) => logged_in = true,
             Item::Operation(_) | Item::CloseFrame(_) => {}
-            Item::Ping(payload) => {
-                outgoing.clear();
-                let mask = client.0.to_be_bytes();
-                let pong = websocket::Opcode::Pong;
-                websocket::client::frame(outgoing, true, pong, mask, payload);
-                sent = actions.send(client, outgoing);
-            }
+            Item::Ping(payload) => sent = pong(actions, client, outgoing, payload),
         });
         sent?;
         if fed == Err(Malformed) {
