@@ -122,11 +122,8 @@ pub enum Verdict {
         /// Members, for the reply.
         members: u32,
     },
-    /// Halley's join refused without closing: reply with this status.
-    JoinRefused {
-        /// As in `docs/protocol.md`.
-        status: i32,
-    },
+    /// Halley's join refused without closing: the name is not one, or there is no place for another room.
+    JoinRefused,
     /// Leave the room. `None`: no such room here, reply "not a member".
     Leave(Option<RoomRef>),
 }

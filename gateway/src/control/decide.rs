@@ -10,7 +10,6 @@ mod tests;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use halley_protocol::halley::JoinStatus;
 use halley_protocol::login::LoginReject;
 use halley_protocol::operation;
 
@@ -240,10 +239,7 @@ impl Control {
             },
             operation::JOIN => match self.join(conn.shard(), ask.body()) {
                 Ok(verdict) => (verdict, None),
-                Err(refusal) => {
-                    let status = JoinStatus::Refused as i32;
-                    (Verdict::JoinRefused { status }, Some(event_of(conn, &ask, refusal)))
-                }
+                Err(refusal) => (Verdict::JoinRefused, Some(event_of(conn, &ask, refusal))),
             },
             operation::LEAVE => (self.leave(conn.shard(), ask.body()), None),
             _ => refused(conn, &ask, Refusal::OperationUnknown),

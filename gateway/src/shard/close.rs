@@ -245,16 +245,17 @@ impl<R: Ring> Shard<R> {
 
     /// Writes a packet as this connection reads it.
     pub(super) fn write_packet(&mut self, slot: Slot, packet: &Packet<'_>) {
-        let start = self.reply.len();
-        self.reply.resize(start + reply::REPLY_BYTES_MAX, 0);
-        let out = &mut self.reply[start..];
-        let bytes = if self.table[slot].has(flag::WEBSOCKET) {
-            reply::write_websocket(packet, out)
-        } else {
-            reply::write_tcp(packet, out)
-        };
-        self.reply.truncate(start + bytes);
+        append_packet(&mut self.reply, self.table[slot].has(flag::WEBSOCKET), packet);
     }
+}
+
+/// Adds a packet to `reply`, on a WebSocket in a frame of its own.
+pub(super) fn append_packet(reply: &mut Vec<u8>, websocket: bool, packet: &Packet<'_>) {
+    let start = reply.len();
+    reply.resize(start + reply::REPLY_BYTES_MAX, 0);
+    let write = if websocket { reply::write_websocket } else { reply::write_tcp };
+    let bytes = write(packet, &mut reply[start..]);
+    reply.truncate(start + bytes);
 }
 
 /// Reasons of a client that takes nothing: what has not begun is not worth waiting for.

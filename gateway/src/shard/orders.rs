@@ -179,13 +179,9 @@ impl<R: Ring> Shard<R> {
                 let reply = self.join_room(slot, room, members);
                 self.reply_to_ask(slot, ask, operation::JOIN_REPLY, &reply.to_bytes());
             }
-            Verdict::JoinRefused { status } => {
-                let status = if status == JoinStatus::TooManyRooms as i32 {
-                    JoinStatus::TooManyRooms
-                } else {
-                    JoinStatus::Refused
-                };
-                self.reply_to_ask(slot, ask, operation::JOIN_REPLY, &JoinReply { status, members: 0 }.to_bytes());
+            Verdict::JoinRefused => {
+                let reply = JoinReply { status: JoinStatus::Refused, members: 0 };
+                self.reply_to_ask(slot, ask, operation::JOIN_REPLY, &reply.to_bytes());
             }
             Verdict::Leave(room) => {
                 let status = self.leave_room(slot, room);

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use arrayvec::ArrayVec;
 use halley_protocol::operation;
 use halley_protocol::packet::{BODY_BYTES_MAX, Packet};
-use halley_protocol::reply;
 use halley_ring::{Ring, Slot};
 
 use crate::order::Ask;
@@ -15,6 +14,7 @@ use crate::reason::Reject;
 use super::Shard;
 use super::accepts;
 use super::chunks::ChunkIndex;
+use super::close::append_packet;
 use super::conn::{Phase, flag};
 use super::settings::Transport;
 use super::timers;
@@ -136,12 +136,7 @@ impl<R: Ring> Shard<R> {
         let good = operation::parse_operations(body, |operation| named.push(operation));
         let packet =
             Packet { version: request.version, operation: request.operation + 1, sequence: request.sequence, body };
-        let start = self.reply.len();
-        self.reply.resize(start + reply::REPLY_BYTES_MAX, 0);
-        let websocket = self.table[slot].has(flag::WEBSOCKET);
-        let write = if websocket { reply::write_websocket } else { reply::write_tcp };
-        let bytes = write(&packet, &mut self.reply[start..]);
-        self.reply.truncate(start + bytes);
+        append_packet(&mut self.reply, self.table[slot].has(flag::WEBSOCKET), &packet);
         if good && !named.is_empty() {
             self.change_accepts(slot, &mut named, add);
         }

@@ -112,7 +112,7 @@ impl Shard {
                 }
             }
             Verdict::Refuse(_) => self.end(conn),
-            Verdict::Admit | Verdict::Leave(None) | Verdict::JoinRefused { .. } => {}
+            Verdict::Admit | Verdict::Leave(None) | Verdict::JoinRefused => {}
         }
         self.go_if_over(conn);
     }
