@@ -29,6 +29,10 @@ pub const SEND_BYTES_MAX: usize = 64 * 1024;
 /// Connections of one reactor; the kernel's bound on direct descriptors.
 pub const CLIENTS_MAX: u32 = 1 << 20;
 
+/// Completions that one call into the kernel waits for. The kernel may not be interrupted meanwhile: with
+/// thousands, another thread of the generator on this CPU would let its message out 20 ms late.
+const HARVEST_MAX: u32 = 256;
+
 /// A connection of one reactor: its slot in the table of direct descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client(pub u32);
@@ -133,7 +137,7 @@ impl Reactor {
             buffers,
             starved: Vec::new(),
             // One harvest cannot use up the buffers, or receives would end all the time.
-            harvest: u32::from(sizes.buffers / 2).max(1),
+            harvest: u32::from(sizes.buffers / 2).clamp(1, HARVEST_MAX),
             gather: sizes.gather,
         })
     }
