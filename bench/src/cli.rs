@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::floor_server::Settings;
 use crate::http::Url;
 use crate::push::{Api, BATCH_MAX};
+use crate::raw::DialectArgs;
 use crate::schedule::MARK_BYTES;
 use crate::target::{Target, Transport};
 
@@ -93,6 +94,10 @@ pub struct ClientArgs {
     /// Seconds between two heartbeats of a client, as goim's clients have it; 0: none.
     #[arg(long, default_value_t = 240.0, value_parser = seconds)]
     pub heartbeat: f64,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "its flags say it")]
+    pub dialect: DialectArgs,
 }
 
 /// What every scenario with a schedule has.

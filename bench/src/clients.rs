@@ -15,7 +15,8 @@ use halley_ring::client::{Actions, Client, Event, Reactor, Sizes};
 use hdrhistogram::Histogram;
 
 use crate::clock;
-use crate::decode::{Decoder, Item, Malformed};
+use crate::decode::{Item, Malformed, Stream};
+use crate::fault::{Ends, FAULTS_SHOWN_MAX, Fault};
 use crate::moves::{Movement, Moves, Seen};
 use crate::offered::Offered;
 use crate::plan::Plan;
@@ -84,6 +85,10 @@ pub struct Gathered {
     pub means_us: Vec<u64>,
     /// (received, missed) of each slow client.
     pub slow: Vec<(u32, u32)>,
+    /// The first malformed frames.
+    pub faults: Vec<Fault>,
+    /// When connections ended.
+    pub ends: Ends,
 }
 
 /// Counts of a pass, in deliveries (message × connection), and what befell connections.
@@ -131,7 +136,7 @@ enum State {
 
 /// One client.
 struct Session {
-    decoder: Decoder,
+    stream: Stream,
     tally: Tally,
     /// When its attempt to log in began, in microseconds of the thread's life; wraps after an hour.
     began_us: u32,
@@ -163,6 +168,8 @@ struct Crew {
     seen: Seen,
     moves: Option<Moves>,
     started_ns: u64,
+    faults: Vec<Fault>,
+    ends: Ends,
     progress: Arc<Progress>,
 }
 
@@ -223,6 +230,14 @@ fn pong(actions: &mut Actions, client: Client, outgoing: &mut Vec<u8>, payload: 
     actions.send(client, outgoing)
 }
 
+/// Answers an application's ping.
+fn answer(actions: &mut Actions, client: Client, outgoing: &mut Vec<u8>, plan: &Plan, ping: usize) -> io::Result<()> {
+    let Some(raw) = &plan.raw else { return Ok(()) };
+    outgoing.clear();
+    raw.answer(outgoing, ping, client.0.to_be_bytes());
+    actions.send(client, outgoing)
+}
+
 /// How many of something may have begun after a time, at a rate per second.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and small")]
 fn paced(elapsed: Duration, rate: f64) -> u64 {
@@ -232,7 +247,7 @@ fn paced(elapsed: Duration, rate: f64) -> u64 {
 impl Crew {
     fn new(plan: &Arc<Plan>, first: u32, count: u32, progress: &Arc<Progress>) -> Self {
         let session = |index| Session {
-            decoder: Decoder::new(plan.target(first + index).transport == Transport::Ws),
+            stream: plan.stream(first + index),
             tally: Tally::default(),
             began_us: 0,
             state: State::Waiting,
@@ -257,6 +272,8 @@ impl Crew {
             seen: Seen::default(),
             moves: None,
             started_ns: clock::now_ns(),
+            faults: Vec::new(),
+            ends: Ends::default(),
             progress: Arc::clone(progress),
         }
     }
@@ -292,6 +309,8 @@ impl Crew {
                 self.pass = Some(schedule);
                 self.gaps = Gaps::default();
                 self.counts = Counts::default();
+                self.faults.clear();
+                self.ends = Ends::default();
                 self.slow_delivered = 0;
                 self.latency_us.reset();
                 for session in &mut self.sessions {
@@ -332,19 +351,21 @@ impl Crew {
     }
 
     fn connected(&mut self, actions: &mut Actions, client: Client) -> io::Result<()> {
-        if self.plan.login.is_none() {
+        if self.plan.login.is_none() && self.plan.raw.is_none() {
             self.become_ready(client);
             return Ok(());
         }
         let plan = Arc::clone(&self.plan);
-        let target = plan.target(self.first + client.0);
+        let number = self.first + client.0;
+        let target = plan.target(number);
         if target.transport == Transport::Tcp {
             return self.log_in(actions, client);
         }
         self.session(client).state = State::Upgrading;
         // The key need not be secret: it only shows that the server speaks WebSocket.
         let key = "aGFsbGV5LWJlbmNoLWtleQ==";
-        let request = websocket::client::request(&target.host, &target.path, key);
+        let path = plan.path(number);
+        let request = websocket::client::request(&target.host, &path, key);
         actions.send(client, request.as_bytes())
     }
 
@@ -373,6 +394,15 @@ impl Crew {
 
     fn log_in(&mut self, actions: &mut Actions, client: Client) -> io::Result<()> {
         self.session(client).state = State::LoggingIn;
+        let plan = Arc::clone(&self.plan);
+        if let Some(raw) = &plan.raw {
+            self.outgoing.clear();
+            raw.open(&mut self.outgoing, &plan.rooms, self.first + client.0);
+            if !raw.waits {
+                self.become_ready(client);
+            }
+            return if self.outgoing.is_empty() { Ok(()) } else { actions.send(client, &self.outgoing) };
+        }
         let Some(login) = self.plan.login(self.first + client.0) else { return Ok(()) };
         self.say(actions, client, operation::AUTH, login.to_json().as_bytes())
     }
@@ -411,11 +441,12 @@ impl Crew {
             let pass = pass.filter(|pass| mark.run == pass.run && mark.sequence < pass.count)?;
             Some(pass.place(mark.sequence))
         };
-        let Session { decoder, tally, slow, .. } = &mut sessions[client.0 as usize];
+        let Session { stream, tally, slow, .. } = &mut sessions[client.0 as usize];
         let mut book = moves.as_mut().and_then(|moves| moves.book.as_mut());
         let mut logged_in = false;
+        let mut close_code = None;
         let mut sent = Ok(());
-        let fed = decoder.feed(&mut kept, bytes, plan.operation, |item| match item {
+        let each = |item: Item<'_>| match item {
             Item::Message(mark) => {
                 let Some((of_room, place)) = place(mark) else {
                     counts.stray += 1;
@@ -445,15 +476,23 @@ impl Crew {
                 counts.reordered += u64::from(verdict == Verdict::Reordered);
             }
             Item::Unmarked => counts.stray += 1,
-            Item::Operation(operation::AUTH_REPLY) => logged_in = true,
-            Item::Operation(_) | Item::CloseFrame(_) => {}
+            Item::Operation(operation::AUTH_REPLY) | Item::Ready => logged_in = true,
+            Item::Operation(_) => {}
+            Item::CloseFrame(code) => close_code = Some(code),
             Item::Ping(payload) => sent = pong(actions, client, outgoing, payload),
-        });
+            Item::Asked(ping) => sent = answer(actions, client, outgoing, plan, ping),
+        };
+        let fed = match (stream, &plan.raw) {
+            (Stream::Goim(decoder), _) => decoder.feed(&mut kept, bytes, plan.operation, each),
+            (Stream::Raw(decoder), Some(raw)) => decoder.feed(&mut kept, bytes, &raw.watch, each),
+            (Stream::Raw(_), None) => Ok(()), // never: the plan makes the stream
+        };
         sent?;
-        if fed == Err(Malformed) {
-            self.counts.malformed += 1;
-            let hex = kept.iter().chain(bytes).take(48).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-            return self.break_off(actions, client, &format!("broken framing near {hex}"));
+        if let Err(malformed) = fed {
+            return self.malformed(actions, client, malformed, &kept);
+        }
+        if let Some(code) = close_code {
+            return self.break_off(actions, client, &format!("the server closed it with code {code}"));
         }
         let session = &mut self.sessions[client.0 as usize];
         session.kept = !kept.is_empty();
@@ -466,6 +505,24 @@ impl Crew {
             self.become_ready(client);
         }
         self.leave_if_complete(actions, client)
+    }
+
+    /// Keeps malformed bytes for the report and closes the connection they came on.
+    fn malformed(
+        &mut self,
+        actions: &mut Actions,
+        client: Client,
+        malformed: Malformed,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        let number = self.first + client.0;
+        let fault = Fault::new(number, self.plan.target(number).to_string(), malformed, bytes);
+        let why = format!("the server sent {}: {}", fault.why, fault.hex);
+        self.counts.malformed += 1;
+        if self.faults.len() < FAULTS_SHOWN_MAX {
+            self.faults.push(fault);
+        }
+        self.break_off(actions, client, &why)
     }
 
     fn become_ready(&mut self, client: Client) {
@@ -500,6 +557,7 @@ impl Crew {
             State::Gone => return,
             State::Ready => {
                 self.ready -= 1;
+                self.ends.add(clock::now_ns());
                 let counter = if slow { &mut self.counts.slow_closed } else { &mut self.counts.closed };
                 *counter += 1;
                 "after its login"
@@ -553,6 +611,14 @@ impl Crew {
             counts.lost = lost;
             counts.refused_but_delivered = despite;
         }
-        Gathered { owed, counts, latency_us: self.latency_us.clone(), means_us, slow }
+        Gathered {
+            owed,
+            counts,
+            latency_us: self.latency_us.clone(),
+            means_us,
+            slow,
+            faults: self.faults.clone(),
+            ends: self.ends,
+        }
     }
 }

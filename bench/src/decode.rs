@@ -11,6 +11,7 @@
 use halley_protocol::operation;
 use halley_protocol::packet::HEADER_BYTES;
 
+use crate::raw_decode::RawDecoder;
 use crate::schedule::{MARK_BYTES, Mark};
 
 /// The longest element: a control frame, whose payload is at most 125 bytes.
@@ -32,11 +33,113 @@ pub enum Item<'a> {
     Ping(&'a [u8]),
     /// A WebSocket close frame with its code, 0 if it has none.
     CloseFrame(u16),
+    /// Raw: what shows that the server is ready for messages.
+    Ready,
+    /// Raw: the application's ping with this index.
+    Asked(usize),
 }
 
-/// The server broke the framing; the connection cannot go on.
+/// How the server broke the framing; the connection cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed;
+pub enum Malformed {
+    /// A packet whose header does not say that it has 16 bytes.
+    PacketHeader,
+    /// A packet or frame above the limit.
+    TooLong,
+    /// A packet that is longer than its WebSocket message.
+    BeyondMessage,
+    /// A WebSocket message too short for a packet header.
+    ShortMessage,
+    /// A masked frame; only clients mask.
+    Masked,
+    /// A reserved bit or opcode.
+    Reserved,
+    /// A control frame that is fragmented or longer than 125 bytes.
+    Control,
+    /// A fragment where none can be, or in goim's dialect, which has none.
+    Fragment,
+}
+
+impl Malformed {
+    /// What is wrong, in words.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::PacketHeader => "a packet header that is not 16 bytes long",
+            Self::TooLong => "a packet or frame of more than 64 MiB",
+            Self::BeyondMessage => "a packet longer than its WebSocket message",
+            Self::ShortMessage => "a WebSocket message shorter than a packet header",
+            Self::Masked => "a masked frame",
+            Self::Reserved => "a frame with a reserved bit or opcode",
+            Self::Control => "a control frame that is too long or fragmented",
+            Self::Fragment => "a fragment where none can be",
+        }
+    }
+}
+
+/// Bytes that are shown of what was malformed.
+pub const SHOWN_BYTES_MAX: usize = 64;
+
+/// The head of a WebSocket frame.
+pub(crate) struct FrameHead {
+    /// Flags and opcode.
+    pub(crate) first: u8,
+    /// Bytes of the payload.
+    pub(crate) length: u32,
+    /// Bytes of the head.
+    pub(crate) bytes: usize,
+}
+
+/// The head of the frame at the front of `input`, none while it is not complete.
+#[inline]
+pub(crate) fn frame_head(input: &[u8]) -> Result<Option<FrameHead>, Malformed> {
+    let &[first, second, ..] = input else { return Ok(None) };
+    let (length, bytes) = match second {
+        126 => match input[2..].first_chunk() {
+            Some(&bytes) => (u64::from(u16::from_be_bytes(bytes)), 4),
+            None => return Ok(None),
+        },
+        127 => match input[2..].first_chunk() {
+            Some(&bytes) => (u64::from_be_bytes(bytes), 10),
+            None => return Ok(None),
+        },
+        short if short < 126 => (u64::from(short), 2),
+        _ => return Err(Malformed::Masked),
+    };
+    let length = u32::try_from(length).map_err(|_| Malformed::TooLong)?;
+    if length > BODY_BYTES_MAX {
+        return Err(Malformed::TooLong);
+    }
+    Ok(Some(FrameHead { first, length, bytes }))
+}
+
+/// The control frame at the front of `input`, none while it is not complete: its bytes and what it is.
+#[allow(clippy::type_complexity, reason = "the same answer as `Decoder::element`")]
+pub(crate) fn control<'a>(head: &FrameHead, input: &'a [u8]) -> Result<Option<(usize, Option<Item<'a>>)>, Malformed> {
+    match head.first {
+        0x88..=0x8a if head.length <= 125 => {}
+        0x88..=0x8a | 0x08..=0x0a => return Err(Malformed::Control),
+        _ => return Err(Malformed::Reserved),
+    }
+    let end = head.bytes + head.length as usize;
+    let Some(payload) = input.get(head.bytes..end) else { return Ok(None) };
+    let item = match head.first {
+        0x88 => Some(Item::CloseFrame(payload.first_chunk().map_or(0, |code| u16::from_be_bytes(*code)))),
+        0x89 => Some(Item::Ping(payload)),
+        _ => None,
+    };
+    Ok(Some((end, item)))
+}
+
+/// The decoder of a connection in either dialect.
+#[derive(Clone, Copy, Debug)]
+pub enum Stream {
+    /// goim's.
+    Goim(Decoder),
+    /// Any other WebSocket server's.
+    Raw(RawDecoder),
+}
+
+const _: () = assert!(size_of::<Stream>() <= 12, "an idle client must stay cheap");
 
 /// Where in the stream of one connection its decoder stands.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +161,8 @@ impl Decoder {
     /// call left; it is replaced by what this one leaves, at most [`ELEMENT_BYTES_MAX`] bytes.
     ///
     /// # Errors
-    /// [`Malformed`]: do not call again for this stream.
+    /// [`Malformed`]: do not call again for this stream. `kept` is then the beginning of what was
+    /// malformed, for somebody to look at.
     #[inline]
     pub fn feed(
         &mut self,
@@ -77,7 +181,14 @@ impl Decoder {
             if input.is_empty() {
                 return Ok(());
             }
-            let Some((consumed, item)) = self.element(input, operation)? else {
+            let element = match self.element(input, operation) {
+                Ok(element) => element,
+                Err(malformed) => {
+                    kept.extend_from_slice(&input[..input.len().min(SHOWN_BYTES_MAX)]);
+                    return Err(malformed);
+                }
+            };
+            let Some((consumed, item)) = element else {
                 kept.extend_from_slice(input);
                 return Ok(());
             };
@@ -115,16 +226,22 @@ impl Decoder {
         if self.websocket && self.message_left == 0 {
             return self.frame(input);
         }
+        if self.websocket && (self.message_left as usize) < HEADER_BYTES {
+            return Err(Malformed::ShortMessage);
+        }
         let Some(header) = input.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
         let word = u128::from_be_bytes(*header);
         #[allow(clippy::cast_possible_truncation, reason = "takes the header apart")]
         let (length, header_bytes, found) = ((word >> 96) as u32, (word >> 80) as u16, (word >> 32) as i32);
         let body_bytes = length.wrapping_sub(narrow(HEADER_BYTES));
-        if usize::from(header_bytes) != HEADER_BYTES || body_bytes > BODY_BYTES_MAX {
-            return Err(Malformed);
+        if usize::from(header_bytes) != HEADER_BYTES {
+            return Err(Malformed::PacketHeader);
+        }
+        if body_bytes > BODY_BYTES_MAX {
+            return Err(Malformed::TooLong);
         }
         if self.websocket && length > self.message_left {
-            return Err(Malformed);
+            return Err(Malformed::BeyondMessage);
         }
         if self.websocket && found == operation::RAW {
             self.message_left -= narrow(HEADER_BYTES); // the inner packets follow
@@ -148,35 +265,15 @@ impl Decoder {
     /// Decodes a frame header of the server, or a whole control frame.
     #[allow(clippy::type_complexity, reason = "the same answer as `element`")]
     fn frame<'a>(&mut self, input: &'a [u8]) -> Result<Option<(usize, Option<Item<'a>>)>, Malformed> {
-        let &[first, second, ..] = input else { return Ok(None) };
-        let (length, start) = match second {
-            126 => match input[2..].first_chunk() {
-                Some(&bytes) => (u64::from(u16::from_be_bytes(bytes)), 4),
-                None => return Ok(None),
-            },
-            127 => match input[2..].first_chunk() {
-                Some(&bytes) => (u64::from_be_bytes(bytes), 10),
-                None => return Ok(None),
-            },
-            short if short < 126 => (u64::from(short), 2),
-            _ => return Err(Malformed), // masked
-        };
-        let length = u32::try_from(length).map_err(|_| Malformed)?;
-        if matches!(first, 0x81 | 0x82) && length <= BODY_BYTES_MAX {
-            self.message_left = length;
-            return Ok(Some((start, None)));
+        let Some(head) = frame_head(input)? else { return Ok(None) };
+        match head.first {
+            0x81 | 0x82 => {
+                self.message_left = head.length;
+                Ok(Some((head.bytes, None)))
+            }
+            0x00..=0x02 | 0x80 => Err(Malformed::Fragment), // no gateway we know sends them
+            _ => control(&head, input),
         }
-        if length > 125 {
-            return Err(Malformed);
-        }
-        let Some(payload) = input.get(start..start + length as usize) else { return Ok(None) };
-        let item = match first {
-            0x88 => Some(Item::CloseFrame(payload.first_chunk().map_or(0, |code| u16::from_be_bytes(*code)))),
-            0x89 => Some(Item::Ping(payload)),
-            0x8a => None,
-            _ => return Err(Malformed), // fragments too: no gateway we know sends them
-        };
-        Ok(Some((start + length as usize, item)))
     }
 }
 
@@ -214,6 +311,7 @@ mod tests {
                     Item::Operation(operation) => Owned::Operation(operation),
                     Item::Ping(payload) => Owned::Ping(payload.to_vec()),
                     Item::CloseFrame(code) => Owned::CloseFrame(code),
+                    Item::Ready | Item::Asked(_) => unreachable!("goim has neither"),
                 });
             })?;
             assert!(kept.len() <= ELEMENT_BYTES_MAX);
@@ -287,14 +385,28 @@ mod tests {
     fn broken_framing_is_reported() {
         let mut bad_header = packet(OPERATION, b"x");
         bad_header[5] = 15;
-        assert_eq!(decode(false, &[&bad_header]), Err(Malformed));
+        assert_eq!(decode(false, &[&bad_header]), Err(Malformed::PacketHeader));
         let mut endless = header(0, 1, OPERATION, 0);
         endless[0] = 0x7f;
-        assert_eq!(decode(false, &[&endless]), Err(Malformed));
-        assert_eq!(decode(true, &[&[0x82, 0x81, 0, 0, 0, 0, 0]]), Err(Malformed), "masked");
-        assert_eq!(decode(true, &[&[0x02, 3, 0, 0, 0]]), Err(Malformed), "a fragment");
-        assert_eq!(decode(true, &[&[0x89, 126, 1, 0]]), Err(Malformed), "a long ping");
+        assert_eq!(decode(false, &[&endless]), Err(Malformed::TooLong));
+        assert_eq!(decode(true, &[&[0x82, 0x81, 0, 0, 0, 0, 0]]), Err(Malformed::Masked));
+        assert_eq!(decode(true, &[&[0x02, 3, 0, 0, 0]]), Err(Malformed::Fragment));
+        assert_eq!(decode(true, &[&[0x89, 126, 1, 0]]), Err(Malformed::Control), "a long ping");
+        assert_eq!(decode(true, &[&[0xc2, 3, 0, 0, 0]]), Err(Malformed::Reserved), "compressed");
+        assert_eq!(decode(true, &[b"\x81\x03ack"]), Err(Malformed::ShortMessage));
         let beyond = [&[0x82, 16][..], &header(1, 1, OPERATION, 0)].concat();
-        assert_eq!(decode(true, &[&beyond]), Err(Malformed), "a packet longer than its message");
+        assert_eq!(decode(true, &[&beyond]), Err(Malformed::BeyondMessage));
+    }
+
+    #[test]
+    fn the_beginning_of_what_was_malformed_is_left_to_look_at() {
+        let stream = [message(0, 16), vec![0xee; 100]].concat();
+        for cut in [1, 20, 32, 33, 40, 70, stream.len()] {
+            let (mut decoder, mut kept) = (Decoder::new(false), Vec::new());
+            let parts = stream.chunks(cut);
+            let fed = parts.map(|part| decoder.feed(&mut kept, part, OPERATION, |_| ())).find(Result::is_err);
+            assert_eq!(fed, Some(Err(Malformed::PacketHeader)), "parts of {cut}");
+            assert!(kept.len() >= 16 && kept.iter().all(|byte| *byte == 0xee), "parts of {cut}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::clients::{self, Counts, Gathered, Order, Progress, latency_histogram};
+use crate::fault::{Ends, FAULTS_SHOWN_MAX};
 use crate::interrupt::Interrupt;
 use crate::moves::{Movement, Seen};
 use crate::offered::Offered;
@@ -119,6 +120,11 @@ impl Fleet {
         totals
     }
 
+    /// Whether no client has a connection, and none will have one again.
+    pub fn is_deserted(&self) -> bool {
+        self.totals().gone == u64::from(self.clients())
+    }
+
     /// The first thing that went wrong.
     pub fn failure(&self) -> Option<String> {
         let failure_of =
@@ -149,6 +155,8 @@ impl Fleet {
             latency_us: latency_histogram(),
             means_us: Vec::new(),
             slow: Vec::new(),
+            faults: Vec::new(),
+            ends: Ends::default(),
         };
         while let Ok(part) = answers.recv() {
             sum.add(part);
@@ -174,10 +182,15 @@ impl Fleet {
         sum
     }
 
-    /// Waits until the clients that are not slow have `expected` deliveries, or `patience` ends.
+    /// Waits until the clients that are not slow have `expected` deliveries, `patience` ends or no
+    /// connection is left.
     pub fn drain(&self, expected: u64, patience: Duration) {
         let deadline = Instant::now() + patience;
-        while self.totals().delivered < expected && Instant::now() < deadline {
+        loop {
+            let totals = self.totals();
+            if totals.delivered >= expected || self.is_deserted() || Instant::now() > deadline {
+                return;
+            }
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -247,5 +260,8 @@ impl Gathered {
         self.means_us.extend(part.means_us);
         self.owed = self.owed.zip(part.owed).map(|(sum, part)| sum + part).or(self.owed).or(part.owed);
         self.slow.extend(part.slow);
+        self.faults.extend(part.faults);
+        self.faults.truncate(FAULTS_SHOWN_MAX);
+        self.ends.join(part.ends);
     }
 }

@@ -131,6 +131,7 @@ impl FloorRun {
             sources: spread.sources,
             rooms: Rooms::one(""),
             login: None,
+            raw: None,
             operation: self.operation,
             connect_rate: self.connect_rate / f64::from(spread.threads),
             slow_percent: 0.0,

@@ -186,6 +186,7 @@ impl Run<'_> {
             targets: vec![target],
             sources: Vec::new(),
             login: None,
+            raw: None,
             connect_rate: BARE_RATE,
             ..Plan::clone(&self.plan)
         };

@@ -22,6 +22,11 @@ impl Interrupt {
         Ok(interrupt)
     }
 
+    /// Ends what watches this, as a signal would.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
     /// Whether a signal has come.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)

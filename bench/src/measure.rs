@@ -10,6 +10,7 @@ use crate::clients::{Counts, Gathered};
 use crate::clock;
 use crate::cost::{NetCounters, Spent, Usage};
 use crate::doubt::{Generator, Watchdog};
+use crate::fault::{Ends, Fault};
 use crate::fleet::Fleet;
 use crate::floor::FloorChild;
 use crate::interrupt::Interrupt;
@@ -97,6 +98,10 @@ pub struct Measured {
     pub fairness_ms: Option<[f64; 3]>,
     /// The slow clients.
     pub slow: Option<Slow>,
+    /// The first malformed frames.
+    pub malformed_frames: Vec<Fault>,
+    /// When and how the server died, if it did.
+    pub death: Option<Death>,
     /// From when a message was due until the API answered.
     pub push_answer_ms: Option<Latency>,
     /// What the server spent.
@@ -105,6 +110,9 @@ pub struct Measured {
     pub stats: Option<Growth>,
     /// What the generator knows about itself.
     pub generator: Generator,
+    /// When connections ended.
+    #[serde(skip)]
+    pub ends: Ends,
     /// Latencies in microseconds.
     #[serde(skip)]
     pub latency_us: Option<Histogram<u64>>,
@@ -132,6 +140,17 @@ pub struct Slow {
     pub missed: u64,
     /// What each of them missed.
     pub missed_each: Vec<u32>,
+}
+
+/// The end of a server in the middle of a pass.
+#[derive(Clone, Debug, Serialize)]
+pub struct Death {
+    /// Seconds from the first message.
+    pub seconds: f64,
+    /// Connections that had ended by then.
+    pub connections_ended: u64,
+    /// What was seen of it.
+    pub why: String,
 }
 
 /// What the server spent in the measured window and its drain, all threads.
@@ -191,6 +210,10 @@ pub fn measure(source: &mut Source<'_>, pass: &Pass, watched: &Watched<'_>) -> R
         }
         fleet.drain(fleet.owed(&pushed.offered), Duration::from_secs(2));
     }
+    if fleet.is_deserted() {
+        let first = fleet.failure().unwrap_or_default();
+        return Err(format!("no client was left when the measured messages should begin: {first}"));
+    }
     if watched.slow {
         fleet.pause_slow(true);
     }
@@ -198,10 +221,16 @@ pub fn measure(source: &mut Source<'_>, pass: &Pass, watched: &Watched<'_>) -> R
     fleet.measure(schedule);
     let before = watched.before()?;
     let watchdog = Watchdog::default();
+    let stop = Interrupt::default();
+    let mut failed_ns = None;
     let (pushed, pause_ms_max) = std::thread::scope(|scope| {
         let watching = scope.spawn(|| watchdog.watch());
-        scope.spawn(|| watched.show_until_stopped(&watchdog));
-        let pushed = source.run(&schedule, watched.interrupt);
+        scope.spawn(|| watched.show_until_stopped(&watchdog, &stop));
+        let pushed = source.run(&schedule, &stop);
+        if pushed.failure.is_some() {
+            failed_ns = Some(clock::now_ns());
+            std::thread::sleep(Duration::from_millis(100)); // connections of the same server end now too
+        }
         fleet.drain(fleet.owed(&pushed.offered), pass.grace);
         watchdog.stop();
         (pushed, watching.join().unwrap_or(f64::INFINITY))
@@ -212,6 +241,7 @@ pub fn measure(source: &mut Source<'_>, pass: &Pass, watched: &Watched<'_>) -> R
         measured.push_answer_ms = Some(Latency::of(&pushed.answer_us));
     }
     measured.generator.pause_ms_max = pause_ms_max;
+    measured.death = measured.death(&schedule, &pushed, failed_ns);
     measured.judge(&schedule, &pushed, watched.interrupt);
     Ok(measured)
 }
@@ -232,10 +262,14 @@ impl Watched<'_> {
         })
     }
 
-    fn show_until_stopped(&self, watchdog: &Watchdog) {
+    /// Shows deliveries, and ends the pass if the user wants that or no connection is left.
+    fn show_until_stopped(&self, watchdog: &Watchdog, stop: &Interrupt) {
         while !watchdog.is_stopped() {
             self.bar.set_position(self.fleet.totals().delivered);
-            std::thread::sleep(Duration::from_millis(100));
+            if self.interrupt.is_set() || self.fleet.is_deserted() {
+                stop.set();
+            }
+            std::thread::sleep(Duration::from_millis(50));
         }
         self.bar.finish_and_clear();
     }
@@ -307,6 +341,9 @@ impl Measured {
             latency_ms: Latency::of(&gathered.latency_us),
             fairness_ms: fairness(gathered.means_us),
             slow,
+            malformed_frames: gathered.faults,
+            death: None,
+            ends: gathered.ends,
             push_answer_ms: None,
             server: None,
             stats: None,
@@ -315,25 +352,48 @@ impl Measured {
         }
     }
 
+    /// The server's death: the push API failed, or the last connection ended.
+    fn death(&self, schedule: &Schedule, pushed: &Pushed, failed_ns: Option<u64>) -> Option<Death> {
+        let ended = self.counts.closed + self.counts.slow_closed;
+        let all = ended > 0 && ended >= self.connections + self.slow.as_ref().map_or(0, |slow| slow.connections as u64);
+        let all_ended = all.then(|| format!("all {ended} connections ended"));
+        let at_ns = if all { self.ends.last_ns } else { failed_ns? };
+        let why: Vec<String> = all_ended.into_iter().chain(pushed.failure.clone()).collect();
+        let seconds = seconds_between(schedule.start_ns, at_ns);
+        Some(Death { seconds, connections_ended: ended, why: why.join(", ") })
+    }
+
     fn judge(&mut self, schedule: &Schedule, pushed: &Pushed, interrupt: &Interrupt) {
         let reasons = &mut self.invalid_reasons;
         let messages = self.messages;
         if messages == 0 {
             reasons.push("no message was let out".to_owned());
         }
-        if let Some(failure) = &pushed.failure {
-            #[allow(clippy::cast_precision_loss, reason = "messages of a run")]
-            let seconds = messages as f64 * seconds_between(0, schedule.interval_ns);
-            reasons.push(format!("after {seconds:.1} s: {failure}"));
+        if let Some(Death { seconds, why, .. }) = &self.death {
+            reasons.push(format!("the server died {seconds:.1} s into the run: {why}"));
         } else if interrupt.is_set() {
             let planned = schedule.count;
             reasons.push(format!("interrupted after {messages} of {planned} messages"));
+        }
+        if self.offered > 0 && self.counts.delivered == 0 && self.death.is_none() {
+            reasons.push(nothing_arrived(self.counts.stray));
         }
         if pushed.unanswered > 0 {
             reasons.push(format!("{} messages pushed were not answered", pushed.unanswered));
         }
         reasons.extend(self.generator.doubts(self.seconds));
         self.valid = reasons.is_empty();
+    }
+}
+
+/// Why a run without a delivery means nothing, and what may be wrong.
+fn nothing_arrived(stray: u64) -> String {
+    match stray {
+        0 => "nothing arrived: are target and push API of the same server, and the room the same for both?".to_owned(),
+        _ => format!(
+            "none of the messages arrived, but {stray} others did: does the server change what is pushed \
+             (escape it, encode it), or is another run going on in this room?"
+        ),
     }
 }
 

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use halley_protocol::login::Login;
 
-use crate::target::Target;
+use crate::decode::{Decoder, Stream};
+use crate::raw::RawPlan;
+use crate::raw_decode::RawDecoder;
+use crate::target::{Target, Transport};
 
 /// Sockets from one source address: well below the ephemeral ports of the default range.
 pub const CLIENTS_PER_SOURCE: u32 = 20_000;
@@ -21,6 +24,8 @@ pub struct Plan {
     pub rooms: Rooms,
     /// How clients log in; none: they do not, and WebSocket is spoken without a handshake.
     pub login: Option<LoginPlan>,
+    /// What clients and server say to each other if it is not goim's dialect.
+    pub raw: Option<RawPlan>,
     /// The operation of the messages to look for.
     pub operation: i32,
     /// Connections a thread begins per second.
@@ -95,6 +100,20 @@ impl Plan {
         &self.targets[number as usize % self.targets.len()]
     }
 
+    /// The path of its WebSocket request.
+    pub(crate) fn path(&self, number: u32) -> String {
+        let path = &self.target(number).path;
+        self.raw.as_ref().map_or_else(|| path.clone(), |raw| raw.fill(path, &self.rooms, number))
+    }
+
+    /// The decoder of what a client is told, at the beginning.
+    pub(crate) fn stream(&self, number: u32) -> Stream {
+        match &self.raw {
+            Some(_) => Stream::Raw(RawDecoder::default()),
+            None => Stream::Goim(Decoder::new(self.target(number).transport == Transport::Ws)),
+        }
+    }
+
     /// Where it connects from, if that is not the kernel's choice.
     pub(crate) fn source(&self, number: u32) -> Option<SocketAddr> {
         let source = self.sources.get(number as usize % self.sources.len().max(1))?;
@@ -134,6 +153,7 @@ mod tests {
             sources: Vec::new(),
             rooms: Rooms::one("live://bench"),
             login: None,
+            raw: None,
             operation: 1000,
             connect_rate: 1.0,
             slow_percent,

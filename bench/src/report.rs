@@ -153,6 +153,10 @@ impl<'a> Report<'a> {
         if odd > 0 {
             table.row("stray, malformed, closed", format!("{}, {}, {}", counts.stray, counts.malformed, counts.closed));
         }
+        for fault in &measured.malformed_frames {
+            let (client, target, why, hex) = (fault.client, &fault.target, fault.why, &fault.hex);
+            table.row("malformed", format!("client {client} of {target}: {why}: {hex}"));
+        }
         let latency = measured.latency_ms;
         table.row(
             "latency ms",

@@ -106,6 +106,47 @@ impl Mark {
     }
 }
 
+/// Bytes of a [`Mark`] as text: `hb:`, the bytes of the mark in hexadecimal, `:`.
+pub const MARK_TEXT_BYTES: usize = MARK_TEXT_PREFIX.len() + 2 * MARK_BYTES + 1;
+
+/// What a mark begins with as text. No character of such a mark is escaped in JSON or in a URL.
+pub const MARK_TEXT_PREFIX: &[u8] = b"hb:";
+
+impl Mark {
+    /// The mark as text, for servers that pass on nothing else.
+    pub fn text(&self) -> String {
+        let Self { run, sequence, due_ns } = self;
+        format!("hb:{run:08x}{sequence:08x}{due_ns:016x}:")
+    }
+
+    /// The mark that a text is, if it is one.
+    #[inline]
+    pub fn read_text(text: &[u8; MARK_TEXT_BYTES]) -> Option<Self> {
+        let (digits, end) = text[MARK_TEXT_PREFIX.len()..].split_at(2 * MARK_BYTES);
+        if !text.starts_with(MARK_TEXT_PREFIX) || end != b":" {
+            return None;
+        }
+        let (mut word, mut wrong) = (0u128, 0);
+        for digit in digits {
+            let value = HEX[usize::from(*digit)];
+            wrong |= value;
+            word = word << 4 | u128::from(value & 0xf);
+        }
+        (wrong & 0x80 == 0).then(|| Self::read(&word.to_be_bytes()))
+    }
+}
+
+/// The value of each hexadecimal digit; 0x80 for what is none.
+const HEX: [u8; 256] = {
+    let mut values = [0x80; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
+    }
+    values
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +157,20 @@ mod tests {
         let payload = mark.payload(40);
         assert_eq!(payload.len(), 40);
         assert_eq!(Mark::read(payload.first_chunk().unwrap()), mark);
+    }
+
+    #[test]
+    fn a_mark_reads_back_from_its_text_and_from_no_other() {
+        let mark = Mark { run: 0xdead_beef, sequence: 77, due_ns: u64::MAX - 5 };
+        let text = mark.text();
+        let text: &[u8; MARK_TEXT_BYTES] = text.as_bytes().first_chunk().unwrap();
+        assert_eq!(mark.text().len(), MARK_TEXT_BYTES);
+        assert_eq!(Mark::read_text(text), Some(mark));
+        for place in 0..MARK_TEXT_BYTES {
+            let mut broken = *text;
+            broken[place] = b'g';
+            assert_eq!(Mark::read_text(&broken), None, "wrong at {place}");
+        }
     }
 
     #[test]

@@ -9,12 +9,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::cli::{ClientArgs, GeneratorArgs, LoadArgs, RunArgs, duration};
 use crate::cost::NetCounters;
 use crate::fleet::Fleet;
+use crate::hello::hello;
 use crate::interrupt::Interrupt;
 use crate::measure::{Measured, Pass, Source, Watched, measure};
 use crate::plan::{LoginPlan, Plan, Rooms};
 use crate::preflight;
 use crate::push::{Call, HttpPush};
 use crate::stats::StatsSource;
+
+/// How long a first client waits for its login, before all others.
+const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why there is no result.
 #[derive(Debug)]
@@ -56,14 +60,14 @@ impl<'a> Stand<'a> {
             token: push.token.clone(),
             rooms: rooms.clone(),
             operation: run.operation,
-            payload_bytes: run.payload_bytes,
+            payload: clients.dialect.payload(run.payload_bytes),
         };
         call.check(push.push_batch)?;
-        let (plan, threads) = plan(clients, &run.generator, run.connections)?;
+        let (plan, threads) = plan_in(rooms, clients, &run.generator, run.connections)?;
         Ok(Self {
             load,
             interrupt,
-            plan: Arc::new(Plan { operation: run.operation, rooms, ..plan }),
+            plan: Arc::new(Plan { operation: run.operation, ..plan }),
             threads,
             push: HttpPush {
                 call,
@@ -136,22 +140,39 @@ impl Drop for Stand<'_> {
 /// # Errors
 /// A sentence, if ports or file limits do not suffice.
 pub fn plan(clients: &ClientArgs, generator: &GeneratorArgs, connections: u32) -> Result<(Plan, u32), String> {
+    plan_in(Rooms::one(&clients.room), clients, generator, connections)
+}
+
+/// The same for clients in several rooms. One client of each target says hello.
+///
+/// # Errors
+/// A sentence, if ports or file limits do not suffice, or a target does not let its client in.
+pub fn plan_in(
+    rooms: Rooms,
+    clients: &ClientArgs,
+    generator: &GeneratorArgs,
+    connections: u32,
+) -> Result<(Plan, u32), String> {
     let spread = preflight::spread(connections, &clients.target, &clients.source, generator.threads)?;
+    let raw = clients.dialect.raw(&clients.target, clients.keys_prefix.as_deref())?;
+    let login = LoginPlan {
+        accepts: clients.accepts.clone(),
+        keys_prefix: clients.keys_prefix.clone(),
+        heartbeat: duration(clients.heartbeat),
+    };
     let plan = Plan {
         targets: clients.target.clone(),
         sources: spread.sources,
-        rooms: Rooms::one(&clients.room),
-        login: Some(LoginPlan {
-            accepts: clients.accepts.clone(),
-            keys_prefix: clients.keys_prefix.clone(),
-            heartbeat: duration(clients.heartbeat),
-        }),
+        rooms,
+        login: raw.is_none().then_some(login),
+        raw,
         operation: clients.accepts.first().copied().unwrap_or_default(),
         connect_rate: generator.connect_rate / f64::from(spread.threads),
         slow_percent: 0.0,
         buffers: spread.buffers,
         gather: Duration::from_micros(generator.gather_us),
     };
+    hello(&plan, duration(generator.patience).min(HELLO_PATIENCE))?;
     Ok((plan, spread.threads))
 }
 

@@ -125,6 +125,9 @@ fn a_client_that_is_sent_nonsense_is_counted_and_the_others_go_on() {
     let counts = measured.counts;
     assert_eq!((counts.malformed, counts.closed), (1, 1));
     assert_eq!((counts.delivered, counts.lost), (150, 10));
+    let [fault] = &measured.malformed_frames[..] else { panic!("{:?}", measured.malformed_frames) };
+    assert_eq!((fault.client, fault.hex.as_str()), (1, "ff".repeat(40).as_str()));
+    assert!(!fault.why.is_empty() && fault.target.starts_with("ws://"), "{fault:?}");
 }
 
 #[test]
@@ -132,7 +135,10 @@ fn a_server_that_dies_in_the_middle_is_reported_with_the_time() {
     let script = Script { dies_at: 12, ..Script::default() };
     let measured = run(script, &[]).unwrap();
     assert!(!measured.valid);
-    assert!(measured.invalid_reasons[0].starts_with("after 0.1 s"), "{:?}", measured.invalid_reasons);
+    let death = measured.death.unwrap();
+    assert!((0.1..2.0).contains(&death.seconds), "{death:?}");
+    assert_eq!(death.connections_ended, 0, "only the API is gone");
+    assert!(measured.invalid_reasons[0].starts_with("the server died "), "{:?}", measured.invalid_reasons);
     assert!(measured.counts.delivered >= 12 * 8);
 }
 

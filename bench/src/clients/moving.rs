@@ -6,11 +6,9 @@ use halley_ring::client::{Actions, Client};
 
 use super::{Crew, State};
 use crate::clock;
-use crate::decode::Decoder;
 use crate::moves::{BEGUN_PER_TURN_MAX, Movement, Moves, Phase, Seen, Task};
 use crate::schedule::Schedule;
 use crate::tally::Tally;
-use crate::target::Transport;
 
 impl Crew {
     /// Microseconds of this thread's life.
@@ -66,9 +64,9 @@ impl Crew {
         if let Some(moves) = &mut self.moves {
             moves.begun(client.0, now_ns);
         }
-        let websocket = self.plan.target(self.first + client.0).transport == Transport::Ws;
+        let stream = self.plan.stream(self.first + client.0);
         let session = self.session(client);
-        session.decoder = Decoder::new(websocket);
+        session.stream = stream;
         session.kept = false;
         self.kept.remove(&client.0);
         self.connect(actions, client)

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::http::{Answer, Url};
 use crate::plan::Rooms;
+use crate::raw::Payload;
 use crate::schedule::{Mark, Schedule};
 
 /// Most messages of one call to Halley's API.
@@ -37,8 +38,8 @@ pub struct Call {
     pub rooms: Rooms,
     /// Operation of the messages, where the API has such a thing.
     pub operation: i32,
-    /// Bytes of each message.
-    pub payload_bytes: usize,
+    /// What messages look like.
+    pub payload: Payload,
 }
 
 impl Call {
@@ -63,7 +64,8 @@ impl Call {
     pub fn append(&self, out: &mut Vec<u8>, schedule: &Schedule, sequences: &[u32]) {
         let messages = sequences.iter().map(|&sequence| {
             let mark = Mark { run: schedule.run, sequence, due_ns: schedule.due_ns(sequence) };
-            (schedule.place(sequence).0, mark.payload(self.payload_bytes))
+            let room = schedule.place(sequence).0;
+            (room, self.payload.render(&mark, &self.rooms, room))
         });
         if self.api == Api::Halley {
             let pushes: Vec<String> = messages.map(|(room, payload)| self.push(room, &payload)).collect();
@@ -148,7 +150,7 @@ mod tests {
             token: None,
             rooms: Rooms::of("live://bench", 300, 100),
             operation: 1000,
-            payload_bytes: 16,
+            payload: Payload::Binary { bytes: 16 },
         }
     }
 
