@@ -431,10 +431,7 @@ impl Crew {
     #[inline]
     fn received(&mut self, actions: &mut Actions, client: Client, bytes: &[u8]) -> io::Result<()> {
         let now_ns = clock::now_ns();
-        let mut kept = std::mem::take(&mut self.spare);
-        if self.sessions[client.0 as usize].kept {
-            kept = self.kept.remove(&client.0).unwrap_or_default();
-        }
+        let mut kept = self.take_kept(client);
         let Self { first, sessions, pass, gaps, counts, slow_delivered, latency_us, outgoing, plan, moves, .. } = self;
         let room = plan.rooms.of_client(*first + client.0);
         let place = |mark: Mark| {
@@ -494,6 +491,25 @@ impl Crew {
         if let Some(code) = close_code {
             return self.break_off(actions, client, &format!("the server closed it with code {code}"));
         }
+        self.keep(client, kept);
+        if logged_in && self.session(client).state == State::LoggingIn {
+            self.become_ready(client);
+        }
+        self.leave_if_complete(actions, client)
+    }
+
+    /// What the decoder of a client left, or an empty vector to be used again.
+    #[inline]
+    fn take_kept(&mut self, client: Client) -> Vec<u8> {
+        if !self.sessions[client.0 as usize].kept {
+            return std::mem::take(&mut self.spare);
+        }
+        self.kept.remove(&client.0).unwrap_or_default()
+    }
+
+    /// Keeps what a decoder left for the next bytes.
+    #[inline]
+    fn keep(&mut self, client: Client, kept: Vec<u8>) {
         let session = &mut self.sessions[client.0 as usize];
         session.kept = !kept.is_empty();
         if session.kept {
@@ -501,10 +517,6 @@ impl Crew {
         } else {
             self.spare = kept;
         }
-        if logged_in && self.session(client).state == State::LoggingIn {
-            self.become_ready(client);
-        }
-        self.leave_if_complete(actions, client)
     }
 
     /// Keeps malformed bytes for the report and closes the connection they came on.
