@@ -11,6 +11,7 @@ use crate::floor_server::Settings;
 use crate::http::Url;
 use crate::push::{Api, BATCH_MAX};
 use crate::raw::DialectArgs;
+use crate::report_files::ReportArgs;
 use crate::schedule::MARK_BYTES;
 use crate::target::{Target, Transport};
 
@@ -35,6 +36,8 @@ pub enum Command {
     Broadcast(Box<BroadcastArgs>),
     /// Memory of a server for each client that is logged in and does nothing.
     Idle(Box<IdleArgs>),
+    /// One page about runs that were written with --json, side by side.
+    Report(ReportArgs),
     /// The bare server of `floor`, started by it.
     #[command(hide = true)]
     FloorServer {
@@ -66,6 +69,9 @@ pub struct GeneratorArgs {
     /// Write everything measured to this file.
     #[arg(long)]
     pub json: Option<PathBuf>,
+    /// Write a page with tables and plots to this file.
+    #[arg(long)]
+    pub html: Option<PathBuf>,
 }
 
 /// Who the clients of a server are.

@@ -21,6 +21,7 @@ use crate::moves::{Movement, Moves, Seen};
 use crate::offered::Offered;
 use crate::plan::Plan;
 use crate::schedule::{Mark, Schedule};
+use crate::series::Latencies;
 use crate::tally::{Gaps, Tally, Verdict};
 use crate::target::Transport;
 
@@ -79,8 +80,8 @@ pub struct Gathered {
     pub owed: Option<u64>,
     /// Exact counts over clients that are not slow.
     pub counts: Counts,
-    /// Latencies of first arrivals in microseconds, slow clients left out.
-    pub latency_us: Histogram<u64>,
+    /// Latencies of first arrivals, slow clients left out.
+    pub latencies: Latencies,
     /// Mean latency in microseconds of each client that is not slow and received anything.
     pub means_us: Vec<u64>,
     /// (received, missed) of each slow client.
@@ -161,7 +162,7 @@ struct Crew {
     gaps: Gaps,
     counts: Counts,
     slow_delivered: u64,
-    latency_us: Histogram<u64>,
+    latencies: Latencies,
     ready: u32,
     gone: u32,
     pending: u32,
@@ -265,7 +266,7 @@ impl Crew {
             gaps: Gaps::default(),
             counts: Counts::default(),
             slow_delivered: 0,
-            latency_us: latency_histogram(),
+            latencies: Latencies::new(0),
             ready: 0,
             gone: 0,
             pending: 0,
@@ -312,7 +313,7 @@ impl Crew {
                 self.faults.clear();
                 self.ends = Ends::default();
                 self.slow_delivered = 0;
-                self.latency_us.reset();
+                self.latencies = Latencies::new(schedule.start_ns);
                 for session in &mut self.sessions {
                     session.tally = Tally::default();
                 }
@@ -432,7 +433,7 @@ impl Crew {
     fn received(&mut self, actions: &mut Actions, client: Client, bytes: &[u8]) -> io::Result<()> {
         let now_ns = clock::now_ns();
         let mut kept = self.take_kept(client);
-        let Self { first, sessions, pass, gaps, counts, slow_delivered, latency_us, outgoing, plan, moves, .. } = self;
+        let Self { first, sessions, pass, gaps, counts, slow_delivered, latencies, outgoing, plan, moves, .. } = self;
         let room = plan.rooms.of_client(*first + client.0);
         let place = |mark: Mark| {
             let pass = pass.filter(|pass| mark.run == pass.run && mark.sequence < pass.count)?;
@@ -467,7 +468,7 @@ impl Crew {
                         if let Some(book) = &mut book {
                             book.arrived(place);
                         }
-                        latency_us.saturating_record(late_us);
+                        latencies.record(now_ns, late_us);
                     }
                 }
                 counts.reordered += u64::from(verdict == Verdict::Reordered);
@@ -626,7 +627,7 @@ impl Crew {
         Gathered {
             owed,
             counts,
-            latency_us: self.latency_us.clone(),
+            latencies: self.latencies.clone(),
             means_us,
             slow,
             faults: self.faults.clone(),

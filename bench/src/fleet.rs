@@ -7,13 +7,14 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::clients::{self, Counts, Gathered, Order, Progress, latency_histogram};
+use crate::clients::{self, Counts, Gathered, Order, Progress};
 use crate::fault::{Ends, FAULTS_SHOWN_MAX};
 use crate::interrupt::Interrupt;
 use crate::moves::{Movement, Seen};
 use crate::offered::Offered;
 use crate::plan::Plan;
 use crate::schedule::Schedule;
+use crate::series::Latencies;
 
 /// The clients of a run, connected or connecting.
 pub struct Fleet {
@@ -149,15 +150,7 @@ impl Fleet {
         let offered = Arc::new(offered);
         self.tell(|| Order::Collect(Arc::clone(&offered), answer.clone()));
         drop(answer);
-        let mut sum = Gathered {
-            owed: None,
-            counts: Counts::default(),
-            latency_us: latency_histogram(),
-            means_us: Vec::new(),
-            slow: Vec::new(),
-            faults: Vec::new(),
-            ends: Ends::default(),
-        };
+        let mut sum = Gathered::default();
         while let Ok(part) = answers.recv() {
             sum.add(part);
         }
@@ -241,6 +234,20 @@ impl Thread {
     }
 }
 
+impl Default for Gathered {
+    fn default() -> Self {
+        Self {
+            owed: None,
+            counts: Counts::default(),
+            latencies: Latencies::new(0),
+            means_us: Vec::new(),
+            slow: Vec::new(),
+            faults: Vec::new(),
+            ends: Ends::default(),
+        }
+    }
+}
+
 impl Gathered {
     fn add(&mut self, part: Gathered) {
         let (sum, counts) = (&mut self.counts, part.counts);
@@ -255,8 +262,7 @@ impl Gathered {
         sum.malformed += counts.malformed;
         sum.closed += counts.closed;
         sum.slow_closed += counts.slow_closed;
-        #[allow(clippy::expect_used, reason = "all are made with the same bounds")]
-        self.latency_us.add(part.latency_us).expect("same bounds");
+        self.latencies.add(part.latencies);
         self.means_us.extend(part.means_us);
         self.owed = self.owed.zip(part.owed).map(|(sum, part)| sum + part).or(self.owed).or(part.owed);
         self.slow.extend(part.slow);

@@ -1,5 +1,6 @@
 //! The machine a run was made on, as far as it explains the numbers; and pinning to its CPUs.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZero;
 
@@ -15,33 +16,46 @@ pub struct Machine {
     kernel: String,
     cpu_model: String,
     cpus: usize,
+    is_virtual: bool,
     memory_bytes: u64,
+    memory_available_bytes: u64,
     nofile: u64,
-    sysctls: Vec<(&'static str, String)>,
+    /// Bytes that may be locked; none without a limit.
+    memlock: Option<u64>,
+    sysctls: BTreeMap<&'static str, String>,
 }
 
-const SYSCTLS: [&str; 6] = [
+const SYSCTLS: [&str; 11] = [
     "net/ipv4/ip_local_port_range",
     "net/core/somaxconn",
+    "net/core/rmem_max",
+    "net/core/wmem_max",
+    "net/ipv4/tcp_max_syn_backlog",
+    "net/ipv4/tcp_congestion_control",
     "net/ipv4/tcp_mem",
     "net/ipv4/tcp_rmem",
     "net/ipv4/tcp_wmem",
     "fs/file-max",
+    "fs/nr_open",
 ];
 
 impl Machine {
     /// Looks at this machine.
     pub fn here() -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let flags = cpuinfo.lines().find(|line| line.starts_with("flags"));
         let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
         let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         Self {
             kernel: sysctl("kernel/osrelease"),
             cpu_model: model.map_or("", |model| model.trim_start_matches([' ', '\t', ':'])).to_owned(),
             cpus: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
+            is_virtual: flags.is_some_and(|flags| flags.contains(" hypervisor")),
             memory_bytes: field(&memory, "MemTotal:").unwrap_or(0) * 1024,
+            memory_available_bytes: field(&memory, "MemAvailable:").unwrap_or(0) * 1024,
             nofile: nofile(),
-            sysctls: SYSCTLS.map(|name| (name, sysctl(name))).to_vec(),
+            memlock: getrlimit(Resource::Memlock).current,
+            sysctls: SYSCTLS.iter().map(|name| (*name, sysctl(name))).collect(),
         }
     }
 }

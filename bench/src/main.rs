@@ -1,7 +1,5 @@
 //! `halley-bench`: reads the command line, runs a scenario, writes what it found.
 
-use std::io;
-use std::path::Path;
 use std::process::ExitCode;
 
 use bench::broadcast::{self, Failure};
@@ -11,6 +9,7 @@ use bench::idle;
 use bench::interrupt::Interrupt;
 use bench::machine;
 use bench::report::{self, Report};
+use bench::report_files;
 use clap::Parser;
 
 const DONE: u8 = 0;
@@ -30,6 +29,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<u8, Failure> {
     match command {
         Command::FloorServer { settings } => floor_server::run(&settings).map(|()| DONE).map_err(Failure::Run),
+        Command::Report(arguments) => report_files::report(&arguments).map_err(Failure::Surroundings),
         Command::Floor(arguments) => {
             let interrupt = prepare(&arguments.run.generator)?;
             let (measured, floor) = broadcast::floor(&arguments, &interrupt)?;
@@ -45,7 +45,7 @@ fn run(command: Command) -> Result<u8, Failure> {
             let interrupt = prepare(&arguments.generator)?;
             let report = idle::idle(&arguments, &interrupt)?;
             print!("{}", report.table());
-            written(arguments.generator.json.as_deref(), |path| report::write_json(&report, path))?;
+            report::write_files(&report, &arguments.generator).map_err(Failure::Surroundings)?;
             Ok(status(report.valid, &report.bounds_missed))
         }
     }
@@ -62,14 +62,12 @@ fn prepare(generator: &GeneratorArgs) -> Result<Interrupt, Failure> {
 fn finish(run: &RunArgs, mut report: Report<'_>, floor_ratio_max: Option<f64>) -> Result<u8, Failure> {
     report.check_bounds(run, floor_ratio_max);
     print!("{}", report.table());
-    written(run.generator.json.as_deref(), |path| report::write_json(&report, path))?;
-    written(run.hlog.as_deref(), |path| report.write_hlog(path))?;
+    report::write_files(&report, &run.generator).map_err(Failure::Surroundings)?;
+    if let Some(path) = &run.hlog {
+        let failed = |error| Failure::Surroundings(format!("{} cannot be written: {error}", path.display()));
+        report.write_hlog(path).map_err(failed)?;
+    }
     Ok(status(report.measured.valid, &report.bounds_missed))
-}
-
-fn written(path: Option<&Path>, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), Failure> {
-    let Some(path) = path else { return Ok(()) };
-    write(path).map_err(|error| Failure::Surroundings(format!("{} cannot be written: {error}", path.display())))
 }
 
 fn status(valid: bool, bounds_missed: &[String]) -> u8 {

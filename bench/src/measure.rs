@@ -15,7 +15,9 @@ use crate::fleet::Fleet;
 use crate::floor::FloorChild;
 use crate::interrupt::Interrupt;
 use crate::push::{HttpPush, Pushed};
+use crate::sampler::{self, Usages};
 use crate::schedule::Schedule;
+use crate::series::Columns;
 use crate::stats::{Growth, Stats, StatsSource};
 
 /// From the order to begin until the first message is due.
@@ -94,6 +96,10 @@ pub struct Measured {
     pub seconds: f64,
     /// From when a message was due until a client had it.
     pub latency_ms: Latency,
+    /// The same as a curve: (share of the deliveries, milliseconds within which they came).
+    pub latency_curve: Vec<(f64, f64)>,
+    /// How the pass went, second by second.
+    pub over_time: OverTime,
     /// Mean latency of the clients, in milliseconds: best served, median, worst served.
     pub fairness_ms: Option<[f64; 3]>,
     /// The slow clients.
@@ -127,6 +133,17 @@ pub struct Latency {
     pub p99: f64,
     pub p999: f64,
     pub max: f64,
+}
+
+/// A pass, second by second; longer passes have longer steps.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct OverTime {
+    /// Deliveries by the second in which they arrived, slow clients left out, and their latencies.
+    pub deliveries: Option<Columns>,
+    /// Messages by the second in which they were due, and how late they left the generator.
+    pub lateness: Option<Columns>,
+    /// What server and generator spent.
+    pub usage: Usages,
 }
 
 /// What clients that stopped reading had when they read again.
@@ -170,6 +187,18 @@ impl Latency {
         let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
         Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: at(1.0) }
     }
+}
+
+/// Where a curve of latencies is read: tenths up to 90 %, then ever finer while there are values.
+#[allow(clippy::cast_precision_loss, reason = "latencies")]
+fn curve(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
+    let tenths = (0..9).map(|tenth| f64::from(tenth) / 10.0);
+    let finer = (8..57).map(|eighth| 1.0 - 10_f64.powf(-f64::from(eighth) / 8.0));
+    let last = 1.0 - 1.0 / histogram.len().max(1) as f64;
+    let shares = tenths.chain(finer.take_while(|share| *share < last)).chain([1.0]);
+    let rounded = |share: f64| (share * 1e8).round() / 1e8;
+    let point = |share: f64| (rounded(share), histogram.value_at_quantile(share) as f64 / 1000.0);
+    if histogram.is_empty() { Vec::new() } else { shares.map(point).collect() }
 }
 
 impl Source<'_> {
@@ -223,9 +252,10 @@ pub fn measure(source: &mut Source<'_>, pass: &Pass, watched: &Watched<'_>) -> R
     let watchdog = Watchdog::default();
     let stop = Interrupt::default();
     let mut failed_ns = None;
-    let (pushed, pause_ms_max) = std::thread::scope(|scope| {
+    let (pushed, pause_ms_max, usage) = std::thread::scope(|scope| {
         let watching = scope.spawn(|| watchdog.watch());
         scope.spawn(|| watched.show_until_stopped(&watchdog, &stop));
+        let sampling = scope.spawn(|| sampler::watch(watched.server_pid, || watchdog.is_stopped()));
         let pushed = source.run(&schedule, &stop);
         if pushed.failure.is_some() {
             failed_ns = Some(clock::now_ns());
@@ -233,13 +263,14 @@ pub fn measure(source: &mut Source<'_>, pass: &Pass, watched: &Watched<'_>) -> R
         }
         fleet.drain(fleet.owed(&pushed.offered), pass.grace);
         watchdog.stop();
-        (pushed, watching.join().unwrap_or(f64::INFINITY))
+        (pushed, watching.join().unwrap_or(f64::INFINITY), sampling.join().unwrap_or_default())
     });
     let mut measured = watched.after(&before, &schedule, &pushed, pass)?;
     if source.is_generator() {
         measured.generator.lateness_ms = (Latency::of(&pushed.lateness_us).p99, Latency::of(&pushed.lateness_us).max);
         measured.push_answer_ms = Some(Latency::of(&pushed.answer_us));
     }
+    measured.over_time.usage = usage;
     measured.generator.pause_ms_max = pause_ms_max;
     measured.death = measured.death(&schedule, &pushed, failed_ns);
     measured.judge(&schedule, &pushed, watched.interrupt);
@@ -338,7 +369,13 @@ impl Measured {
             offered: fleet.owed(&pushed.offered),
             counts: gathered.counts,
             seconds: 0.0,
-            latency_ms: Latency::of(&gathered.latency_us),
+            latency_ms: Latency::of(&gathered.latencies.all_us),
+            latency_curve: curve(&gathered.latencies.all_us),
+            over_time: OverTime {
+                deliveries: gathered.latencies.over_time.columns(),
+                lateness: pushed.late_over_time.columns(),
+                usage: Usages::default(),
+            },
             fairness_ms: fairness(gathered.means_us),
             slow,
             malformed_frames: gathered.faults,
@@ -348,7 +385,7 @@ impl Measured {
             server: None,
             stats: None,
             generator: Generator::default(),
-            latency_us: Some(gathered.latency_us),
+            latency_us: Some(gathered.latencies.all_us),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::cost::ThreadSpent;
 use crate::interrupt::Interrupt;
 use crate::offered::Offered;
 use crate::schedule::Schedule;
+use crate::series::Intervals;
 
 /// Pushes over keep-alive connections. A room has one of them, so that its order is kept; requests
 /// do not wait for the answers of those before them.
@@ -42,6 +43,8 @@ pub struct Pushed {
     pub failure: Option<String>,
     /// How late messages were let out, in microseconds.
     pub lateness_us: Histogram<u64>,
+    /// The same by the second in which they were due.
+    pub late_over_time: Intervals,
     /// Time from when a message was due to its answer, in microseconds.
     pub answer_us: Histogram<u64>,
     /// What the threads spent that let them out.
@@ -56,6 +59,7 @@ impl Pushed {
             unanswered: 0,
             failure: None,
             lateness_us: latency_histogram(),
+            late_over_time: Intervals::new(0),
             answer_us: latency_histogram(),
             threads: Vec::new(),
         }
@@ -67,6 +71,7 @@ impl Pushed {
         self.unanswered += other.unanswered;
         self.failure = self.failure.take().or(other.failure);
         self.lateness_us.add(other.lateness_us).expect("same bounds");
+        self.late_over_time.add(other.late_over_time);
         self.answer_us.add(other.answer_us).expect("same bounds");
         self.threads.extend(other.threads);
     }

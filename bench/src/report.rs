@@ -11,22 +11,29 @@ use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use serde::Serialize;
 
-use crate::cli::RunArgs;
+use crate::cli::{GeneratorArgs, RunArgs};
+use crate::clock;
 use crate::floor::Floor;
+use crate::json;
 use crate::machine::Machine;
 use crate::measure::Measured;
+use crate::page::{self, Run};
 
 /// What is needed to repeat a run.
 #[derive(Debug, Serialize)]
 pub struct Origin {
     /// This program and its version.
     pub tool: String,
+    /// The commit it was built from, or `unknown`.
+    pub commit: &'static str,
     /// Which scenario.
     pub scenario: &'static str,
     /// The command line, without a token.
     pub command: Vec<String>,
     /// When it ended, seconds since 1970.
     pub ended_unix_s: u64,
+    /// The same for people, in UTC.
+    pub ended: String,
     /// Where.
     pub machine: Machine,
     /// Every flag with its value.
@@ -37,11 +44,14 @@ impl Origin {
     /// Of a run with these flags that has just ended.
     pub fn new(scenario: &'static str, arguments: &impl Serialize) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let ended_unix_s = now.map_or(0, |now| now.as_secs());
         Self {
             tool: format!("halley-bench {}", env!("CARGO_PKG_VERSION")),
+            commit: env!("HALLEY_BENCH_COMMIT"),
             scenario,
             command: command_line(),
-            ended_unix_s: now.map_or(0, |now| now.as_secs()),
+            ended_unix_s,
+            ended: clock::utc(ended_unix_s),
             machine: Machine::here(),
             settings: serde_json::to_value(arguments).unwrap_or_default(),
         }
@@ -238,14 +248,23 @@ impl<'a> Report<'a> {
     }
 }
 
-/// Writes a report as JSON.
+/// Writes the files that the flags ask for.
 ///
 /// # Errors
-/// If it cannot be written.
-pub fn write_json(report: &impl Serialize, path: &Path) -> io::Result<()> {
-    let mut text = serde_json::to_string_pretty(report)?;
-    text.push('\n');
-    std::fs::write(path, text)
+/// A sentence, if one cannot be written.
+pub fn write_files(report: &impl Serialize, generator: &GeneratorArgs) -> Result<(), String> {
+    let failed = |path: &Path, error: io::Error| format!("{} cannot be written: {error}", path.display());
+    if let Some(path) = &generator.json {
+        json::write(report, path).map_err(|error| failed(path, error))?;
+    }
+    if let Some(path) = &generator.html {
+        let value = serde_json::to_value(report).map_err(|error| failed(path, error.into()))?;
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let title = value["scenario"].as_str().unwrap_or_default().to_owned();
+        let page = page::page(&title, &[Run::new(&name, value)], &[]);
+        std::fs::write(path, page).map_err(|error| failed(path, error))?;
+    }
+    Ok(())
 }
 
 /// Names and values, one pair a line.

@@ -31,6 +31,29 @@ struct Shard {
     enters: u64,
     completions: u64,
     allocations: u64,
+    turns: u64,
+    sends: u64,
+    turn_us: Spread,
+    run_messages: Spread,
+}
+
+/// Values by powers of two: bucket `i` counts those from `2^(i-1)` to `2^i - 1`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Spread {
+    buckets: Vec<u64>,
+    sum: u64,
+}
+
+/// A spread in three numbers.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Summary {
+    /// Values.
+    pub count: u64,
+    /// Their mean.
+    pub mean: f64,
+    /// No more than 1 % lie above this, known to a power of two.
+    pub p99_at_most: u64,
 }
 
 /// The counters at one moment.
@@ -54,6 +77,16 @@ pub struct Growth {
     pub completions_per_delivery: f64,
     /// Allocations for each delivery sent.
     pub allocations_per_delivery: f64,
+    /// Turns of the shards' loops.
+    pub turns: u64,
+    /// Sends for each call of `io_uring_enter`.
+    pub sends_per_enter: f64,
+    /// Sends for each delivery sent; below 1 where several messages went in one.
+    pub sends_per_delivery: f64,
+    /// Microseconds of a turn, if the server says so.
+    pub turn_us: Option<Summary>,
+    /// Messages joined into one run, if the server says so.
+    pub run_messages: Option<Summary>,
     /// Whether offered = sent + dropped + queued in every shard.
     pub law_holds: bool,
     /// Whether `sent` is what the clients counted; none if that cannot be said.
@@ -83,7 +116,8 @@ impl Stats {
     #[allow(clippy::cast_precision_loss, reason = "counts of a run")]
     pub fn since(&self, earlier: &Self, delivered: Option<u64>) -> Growth {
         let mut growth = Growth { law_holds: true, ..Growth::default() };
-        let (mut enters, mut completions, mut allocations) = (0, 0, 0);
+        let (mut enters, mut completions, mut allocations, mut sends) = (0, 0, 0, 0);
+        let (mut turn_us, mut run_messages) = (Spread::default(), Spread::default());
         for (index, now) in self.0.shards.iter().enumerate() {
             let empty = Shard::default();
             let before = earlier.0.shards.get(index).unwrap_or(&empty);
@@ -104,13 +138,45 @@ impl Stats {
             enters += now.enters.saturating_sub(before.enters);
             completions += now.completions.saturating_sub(before.completions);
             allocations += now.allocations.saturating_sub(before.allocations);
+            sends += now.sends.saturating_sub(before.sends);
+            growth.turns += now.turns.saturating_sub(before.turns);
+            turn_us.add(&now.turn_us, &before.turn_us);
+            run_messages.add(&now.run_messages, &before.run_messages);
         }
         let per_delivery = |count: u64| count as f64 / growth.sent.max(1) as f64;
         growth.enters_per_delivery = per_delivery(enters);
         growth.completions_per_delivery = per_delivery(completions);
         growth.allocations_per_delivery = per_delivery(allocations);
+        growth.sends_per_delivery = per_delivery(sends);
+        growth.sends_per_enter = sends as f64 / enters.max(1) as f64;
+        growth.turn_us = turn_us.summary();
+        growth.run_messages = run_messages.summary();
         growth.sent_is_delivered = delivered.map(|delivered| delivered == growth.sent);
         growth
+    }
+}
+
+impl Spread {
+    /// Adds the growth of another one.
+    fn add(&mut self, now: &Self, before: &Self) {
+        self.buckets.resize(self.buckets.len().max(now.buckets.len()), 0);
+        for (index, (bucket, count)) in self.buckets.iter_mut().zip(&now.buckets).enumerate() {
+            *bucket += count.saturating_sub(before.buckets.get(index).copied().unwrap_or(0));
+        }
+        self.sum += now.sum.saturating_sub(before.sum);
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "counts of a run")]
+    fn summary(&self) -> Option<Summary> {
+        let count: u64 = self.buckets.iter().sum();
+        let mut above = count;
+        let within = |bucket: &u64| {
+            above -= bucket;
+            above * 100 <= count
+        };
+        let last = self.buckets.iter().position(within)?;
+        let p99_at_most = (1_u64 << last.min(63)) - 1;
+        (count > 0).then(|| Summary { count, mean: self.sum as f64 / count as f64, p99_at_most })
     }
 }
 
@@ -140,5 +206,17 @@ mod tests {
         let growth = stats(errors_that_cancel_out).since(&stats(BEFORE), Some(18));
         assert!(!growth.law_holds);
         assert_eq!(growth.sent_is_delivered, Some(false));
+    }
+
+    #[test]
+    fn runs_are_summed_over_the_shards_from_what_they_were_before() {
+        let before = r#"{"shards":[{"run_messages":{"buckets":[0,7,0,0],"sum":7},"sends":7,"enters":1},{}]}"#;
+        let after = r#"{"shards":[{"run_messages":{"buckets":[0,106,0,0],"sum":106},"sends":107,"enters":11},
+            {"run_messages":{"buckets":[0,0,0,1],"sum":7}}]}"#;
+        let growth = stats(after).since(&stats(before), None);
+        let runs = growth.run_messages.unwrap();
+        assert_eq!((runs.count, runs.p99_at_most), (100, 1));
+        assert!((runs.mean - 1.06).abs() < 1e-9 && (growth.sends_per_enter - 10.0).abs() < 1e-9);
+        assert!(growth.turn_us.is_none(), "a server that does not say has no zeros");
     }
 }

@@ -42,7 +42,7 @@ fn a_run_writes_what_is_needed_to_repeat_it() {
     command.args(["--server-pid", &pid, "--token", "secret"]).arg("--hlog").arg(&hlog);
     let output = command.output().unwrap();
     let report = read(&json);
-    for name in ["tool", "command", "machine", "settings", "valid", "offered", "delivered", "lost"] {
+    for name in ["tool", "commit", "ended", "command", "machine", "settings", "valid", "offered", "delivered", "lost"] {
         assert!(!report[name].is_null(), "{name} is missing");
     }
     assert_eq!(report["offered"], 80);
@@ -50,6 +50,12 @@ fn a_run_writes_what_is_needed_to_repeat_it() {
     assert!(report["server"]["cpu_us_per_delivery"].as_f64().unwrap() > 0.0);
     assert!(report["server"]["rss_bytes"].as_u64().unwrap() > 0);
     assert!(!report.to_string().contains("secret"), "a token must not be published");
+    let over_time = &report["over_time"];
+    let sum = |column: &Value| column.as_array().unwrap().iter().filter_map(Value::as_f64).sum::<f64>();
+    assert!((sum(&over_time["deliveries"]["per_s"]) - 80.0).abs() < 1e-6, "{over_time}");
+    assert!((sum(&over_time["lateness"]["per_s"]) - 20.0).abs() < 1e-6, "{over_time}");
+    let curve = report["latency_curve"].as_array().unwrap();
+    assert_eq!(curve.last().unwrap()[1], report["latency_ms"]["max"]);
     assert!(std::fs::read_to_string(hlog).unwrap().contains("Tag=broadcast"));
     let table = String::from_utf8(output.stdout).unwrap();
     assert!(table.contains("delivered               80"), "{table}");

@@ -12,6 +12,7 @@ use crate::http::read_answer;
 use crate::interrupt::Interrupt;
 use crate::machine;
 use crate::schedule::Schedule;
+use crate::series::Intervals;
 
 /// Longest sleep between two looks at the interrupt.
 const NAP: Duration = Duration::from_millis(50);
@@ -93,7 +94,8 @@ impl Lane<'_> {
 
     /// Writes each request when the last of its messages is due, until there is a reason to stop.
     fn write(&self, stream: &TcpStream, shared: &Shared) -> Pushed {
-        let mut pushed = self.nothing();
+        let late_over_time = Intervals::new(self.schedule.start_ns);
+        let mut pushed = Pushed { late_over_time, ..self.nothing() };
         let stop = || {
             let ended = shared.ended.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed);
             ended || self.interrupt.is_set()
@@ -114,7 +116,9 @@ impl Lane<'_> {
             {
                 self.push.call.append(&mut bytes, self.schedule, &request);
                 let late_us = now_ns.saturating_sub(due_ns(&request)) / 1000;
-                pushed.lateness_us.saturating_record_n(late_us, request.len() as u64);
+                let messages = request.len() as u64;
+                pushed.lateness_us.saturating_record_n(late_us, messages);
+                pushed.late_over_time.record_n(due_ns(&request), late_us, messages);
                 together.push((bytes.len(), request));
             }
             let (taken, outcome) = write_all(stream, &bytes, stop);
