@@ -50,6 +50,13 @@ pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 /// Keys or members of one push.
 pub const PUSH_TARGETS_MAX: usize = 10_000;
 
+/// Bytes of a message on an echo path.
+pub const ECHO_MESSAGE_BYTES_MAX: u32 = 16 << 20;
+
+/// Bytes of messages that one shard holds for its echo connections, whole or begun.
+pub const ECHO_HELD_BYTES_MAX: u32 = 64 << 20;
+
+const _: () = assert!(ECHO_MESSAGE_BYTES_MAX < ECHO_HELD_BYTES_MAX, "the longest message can be held");
 const _: () =
     assert!(ASKS_MAX * 2 < ORDERS_CONTROL_SHARE, "a grant and an answer for every open question fit control's share");
 const _: () = assert!(ASKS_MAX < REPORTS_MAX, "open questions alone never fill the report queue");

@@ -122,7 +122,7 @@ impl Check<'_> {
         for (at, listener) in listeners.iter().enumerate() {
             self.listener(&format!("listener[{at}]"), listener)?;
         }
-        if !listeners.iter().any(|listener| listener.login == Login::Open) {
+        if !listeners.iter().any(|listener| listener.login == Login::Open || listener.dialect == Dialect::Echo) {
             return self.wrong(
                 "listener",
                 "no listener lets anybody in: add a [[listener]] with bind, transport and login = \"open\", or try `halley --dev`",
@@ -139,8 +139,12 @@ impl Check<'_> {
         }
         match listener.dialect {
             Dialect::GoimV2 => {}
-            Dialect::GoimV1 | Dialect::Echo => {
+            Dialect::GoimV1 => {
                 return self.wrong(&key("dialect"), "is not in this version: use \"goim-v2\"");
+            }
+            Dialect::Echo if listener.transport == Transport::Ws => {}
+            Dialect::Echo => {
+                return self.wrong(&key("dialect"), "WebSocket messages are echoed: use transport = \"ws\"");
             }
         }
         match listener.login {

@@ -90,14 +90,18 @@ pub const KEYS: &[Key] = &[
         "Address to listen on: `IP:port`, `host:port`, or `:port` for all addresses of IPv4 and IPv6. Port 0: the kernel picks one, shown at start.",
     ),
     key("listener.transport", "\"tcp\"", "`tcp` or `ws`."),
-    key("listener.dialect", "\"goim-v2\"", "What clients speak."),
+    key(
+        "listener.dialect",
+        "\"goim-v2\"",
+        "What clients speak. `echo`, over `ws`: every message comes back as it was, to anybody, and nothing is pushed; for tests of the WebSocket layer.",
+    ),
     key("listener.login", "\"refuse\"", "`open`: everybody is who they say. `refuse`: nobody gets in."),
     key(
         "listener.origins",
         "[]",
         "WebSocket: values of `Origin` let in, such as `\"https://example.org\"`; empty: any.",
     ),
-    key("listener.path", "\"/sub\"", "WebSocket: path of the upgrade request."),
+    key("listener.path", "(`/sub`, or `/echo` with the dialect `echo`)", "WebSocket: path of the upgrade request."),
     key(
         "listener.send_buffer_bytes",
         "16384",

@@ -12,8 +12,8 @@ pub use error::{ConfigError, Place};
 pub use keys::{KEYS, Key, table};
 pub use layers::Sources;
 pub use settings::{
-    Api, Auth, Backoff, Bind, Dialect, KeyPolicy, Listener, Log, LogFormat, Login, Nodes, Settings, Shard, Shards,
-    SlowPolicy, Transport,
+    Api, Auth, Backoff, Bind, Dialect, ECHO_PATH, KeyPolicy, Listener, Log, LogFormat, Login, Nodes, Settings, Shard,
+    Shards, SlowPolicy, Transport,
 };
 
 /// A configuration that can be started: every value present, in its range, and fitting the others.
@@ -31,12 +31,18 @@ impl Config {
     /// Reads the sources, fills in defaults, checks every rule and divides `host` among shards.
     pub fn load(sources: &Sources, host: &Host) -> Result<Self, ConfigError> {
         let mut settings = sources.read()?;
+        settings.listener.iter_mut().for_each(Listener::resolve);
         check::check(&settings, sources)?;
         let plan = capacity::plan(&settings, host, sources)?;
         settings.connections_max = Some(plan.connections_max);
         settings.shards = Shards::Count(plan.shards);
         settings.key_connections_max = Some(settings.key_connections());
         Ok(Self { settings, plan, dev: sources.is_dev() })
+    }
+
+    /// Whether a path speaks echo.
+    pub fn echoes(&self) -> bool {
+        self.dev || self.settings.listener.iter().any(|listener| listener.dialect == Dialect::Echo)
     }
 
     /// The resolved configuration as TOML. Tokens are hidden, since this gets pasted into tickets.

@@ -301,7 +301,7 @@ pub struct Listener {
     pub login: Login,
     /// WebSocket: origins let in. Empty: any.
     pub origins: Vec<String>,
-    /// WebSocket: path of the upgrade request.
+    /// WebSocket: path of the upgrade request. Empty: the dialect's.
     pub path: String,
     /// Kernel send buffer of a connection.
     pub send_buffer_bytes: u32,
@@ -326,6 +326,18 @@ pub struct Listener {
     pub tls: Option<toml::Value>,
 }
 
+/// Path of the echo, unless the configuration says otherwise.
+pub const ECHO_PATH: &str = "/echo";
+
+impl Listener {
+    /// Fills in what depends on other keys.
+    pub(super) fn resolve(&mut self) {
+        if self.path.is_empty() {
+            self.path = if self.dialect == Dialect::Echo { ECHO_PATH } else { "/sub" }.into();
+        }
+    }
+}
+
 impl Default for Listener {
     fn default() -> Self {
         Self {
@@ -334,7 +346,7 @@ impl Default for Listener {
             dialect: Dialect::GoimV2,
             login: Login::Refuse,
             origins: Vec::new(),
-            path: "/sub".into(),
+            path: String::new(),
             send_buffer_bytes: 16_384,
             outbox_bytes_max: 65_536,
             stall_ms_max: 30_000,
@@ -367,7 +379,7 @@ pub enum Dialect {
     GoimV2,
     /// goim v1; named, not in this version.
     GoimV1,
-    /// Echo, for measurements; named, not in this version.
+    /// Every WebSocket message comes back as it was.
     Echo,
 }
 

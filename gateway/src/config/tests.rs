@@ -37,7 +37,7 @@ fn errors_name_file_line_key_and_what_would_be_right() {
         ("connections_max = ".into(), &["halley.toml:1"]),
         (listener("transport = \"udp\""), &["halley.toml:6: listener[0].transport", "udp", "`tcp` or `ws`"]),
         (listener("dialect = \"goim-v1\""), &["halley.toml:6: listener[0].dialect", "not in this version", "goim-v2"]),
-        (listener("dialect = \"echo\""), &["listener[0].dialect", "not in this version"]),
+        (listener("dialect = \"echo\""), &["listener[0].dialect", "transport = \"ws\""]),
         (OPEN.replace("open", "jwt"), &["halley.toml:5: listener[0].login", "not in this version", "\"open\""]),
         (OPEN.replace("open", "hook"), &["listener[0].login", "not in this version"]),
         (OPEN.replace("127.0.0.1:0", "nowhere"), &["halley.toml:4: listener[0].bind", "\"0.0.0.0:3101\""]),

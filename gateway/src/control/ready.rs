@@ -7,7 +7,8 @@ use halley_protocol::packet::PACKET_BYTES_MAX;
 use serde_json::{Value, json};
 
 use super::app::App;
-use crate::config::{Auth, Config, Transport};
+use crate::config::{Auth, Config, ECHO_PATH, Transport};
+use crate::limits::ECHO_HELD_BYTES_MAX;
 
 /// Logs limits and warnings, then the ready line, then, in `--dev`, what to try.
 pub(super) fn announce(app: &App) {
@@ -47,13 +48,14 @@ fn limits(config: &Config) {
     let (plan, shard) = (&config.plan, &config.settings.shard);
     let shards = u64::from(plan.shards);
     let outbox_entries = 16 * u64::from(shard.outbox_entries_max);
+    let echo = if config.echoes() { u64::from(ECHO_HELD_BYTES_MAX) } else { 0 };
     tracing::info!(
         event = "limits",
         connections_max = plan.connections_max,
         shards,
         shard_connections_max = plan.shard_connections_max,
         cpus = ?plan.cpus,
-        slow_clients_bytes_max = shards * (u64::from(shard.pinned_bytes_max) + outbox_entries),
+        slow_clients_bytes_max = shards * (u64::from(shard.pinned_bytes_max) + outbox_entries + echo),
         unfinished_packets_bytes_max = shards * u64::from(shard.partials_max) * PACKET_BYTES_MAX as u64,
         idle_connections_user_bytes = u64::from(plan.connections_max) * 300,
         idle_connections_kernel_bytes = u64::from(plan.connections_max) * 3584,
@@ -65,7 +67,9 @@ fn first_steps(app: &App) -> String {
     let listeners = app.bound.listeners.iter().zip(&app.config.settings.listener);
     let listeners = listeners.map(|((transport, address), listener)| match transport {
         Transport::Tcp => format!("  tcp        {address}\n"),
-        Transport::Ws => format!("  websocket  ws://{address}{}\n", listener.path),
+        Transport::Ws => {
+            format!("  websocket  ws://{address}{}\n  echo       ws://{address}{ECHO_PATH}\n", listener.path)
+        }
     });
     [
         "\nHalley is up in developer mode: anybody may log in and push, on loopback only.\n\n".into(),

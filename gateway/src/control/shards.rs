@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use halley_ring::RingSettings;
 
 use super::start::StartError;
-use crate::config::{Config, SlowPolicy, Transport};
+use crate::config::{Config, Dialect, ECHO_PATH, SlowPolicy, Transport};
 use crate::ids::ShardIndex;
 use crate::limits;
 use crate::link::{ControlBell, ShardLink};
@@ -30,7 +30,8 @@ pub(super) fn start(
     bell: &Arc<ControlBell>,
     run_shard: RunShard,
 ) -> Result<(), StartError> {
-    let listeners: Arc<[ListenerSettings]> = config.settings.listener.iter().map(listener).collect();
+    let listeners: Arc<[ListenerSettings]> =
+        config.settings.listener.iter().map(|it| listener(it, config.dev)).collect();
     // Rings name the sockets by number until the process ends.
     let fds: Vec<_> = Vec::leak(sockets).iter().map(AsRawFd::as_raw_fd).collect();
     let (report, ready) = mpsc::channel();
@@ -101,13 +102,21 @@ fn shard(config: &Config, index: ShardIndex, listeners: &Arc<[ListenerSettings]>
     }
 }
 
-fn listener(listener: &crate::config::Listener) -> ListenerSettings {
+fn listener(listener: &crate::config::Listener, dev: bool) -> ListenerSettings {
     let transport = match listener.transport {
         Transport::Tcp => shard::Transport::Tcp,
         Transport::Ws => shard::Transport::WebSocket,
     };
+    let dialect = match listener.dialect {
+        Dialect::Echo => shard::Dialect::Echo,
+        Dialect::GoimV2 | Dialect::GoimV1 => shard::Dialect::GoimV2,
+    };
+    let mut paths = vec![(listener.path.clone(), dialect)];
+    if dev && transport == shard::Transport::WebSocket {
+        paths.push((ECHO_PATH.into(), shard::Dialect::Echo));
+    }
     ListenerSettings {
-        path: listener.path.clone(),
+        paths,
         origins: listener.origins.clone(),
         outbox_bytes_max: listener.outbox_bytes_max,
         stall_ms_max: listener.stall_ms_max,

@@ -4,6 +4,7 @@
 //! copied from scratch to keep. At most `kept_max` stay; the oldest of them can be found.
 
 use halley_protocol::websocket::frame::{Cursor, FrameLimits, Frames};
+use halley_protocol::websocket::pieces::{self, Pieces};
 use halley_ring::{RECV_BATCH_MAX, Slot};
 
 /// Bytes of a chunk: the longest unfinished thing a client can send.
@@ -13,6 +14,7 @@ pub(super) const CHUNK_BYTES: usize = 8448;
 pub(super) const FRAME_LIMITS: FrameLimits = FrameLimits { message_bytes_max: 8192, fragments_max: 1024 };
 
 const _: () = assert!(FRAME_LIMITS.buffer_bytes() < CHUNK_BYTES, "there is always room for another byte");
+const _: () = assert!(pieces::BUFFER_BYTES < CHUNK_BYTES);
 const _: () = assert!(halley_protocol::websocket::handshake::HEAD_BYTES_MAX < CHUNK_BYTES);
 const _: () = assert!(halley_protocol::packet::PACKET_BYTES_MAX < CHUNK_BYTES);
 
@@ -33,6 +35,10 @@ struct Keep {
 #[derive(Clone, Copy, Default)]
 pub(super) struct State {
     pub(super) frames: Frames,
+    /// The same of an echo connection.
+    pub(super) pieces: Pieces,
+    /// An outbox with the earlier pieces of the message that it is saying; 0: none.
+    pub(super) held: u32,
     pub(super) cursor: Cursor,
     /// Whole packets may be left: decode before receiving more.
     pub(super) backlog: bool,
@@ -41,7 +47,7 @@ pub(super) struct State {
 impl State {
     /// Whether a packet, frame or message is unfinished.
     pub(super) fn is_unfinished(&self) -> bool {
-        self.cursor.read < self.cursor.filled || self.frames != Frames::default()
+        self.cursor.read < self.cursor.filled || self.frames != Frames::default() || self.pieces != Pieces::default()
     }
 }
 

@@ -16,6 +16,7 @@ use crate::reason::{CloseReason, DropReason};
 use super::Shard;
 use super::chunks::ChunkIndex;
 use super::conn::{Conn, Phase, flag};
+use super::flush::Said;
 use super::settings::Transport;
 use super::timers;
 
@@ -83,7 +84,7 @@ impl<R: Ring> Shard<R> {
         self.wheel.set(&mut self.table, slot, deadline);
         // When its turn among the replies comes, everything said so far has been handed over.
         self.table[slot].set(flag::UNSAID);
-        self.queues.push_reply(slot, self.table[slot].generation, None);
+        self.queues.push_reply(slot, self.table[slot].generation, Said::All);
         self.mark_ready(slot);
     }
 
@@ -167,6 +168,9 @@ impl<R: Ring> Shard<R> {
     /// Gives the connection's chunk back; whether it had one.
     pub(super) fn drop_chunk(&mut self, slot: Slot) -> bool {
         let Some(chunk) = std::mem::take(&mut self.table[slot].chunk).checked_sub(1) else { return false };
+        let (_, state) = self.chunks.parts(ChunkIndex(chunk));
+        let held = std::mem::take(&mut state.held);
+        self.drop_held(held);
         self.chunks.give(ChunkIndex(chunk));
         true
     }

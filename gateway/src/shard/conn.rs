@@ -69,6 +69,8 @@ pub(super) mod flag {
     pub(in crate::shard) const UNSAID: u32 = 1 << 16;
     /// The peer will send no more.
     pub(in crate::shard) const ENDED: u32 = 1 << 15;
+    /// Gets back what it says, and nothing else.
+    pub(in crate::shard) const ECHO: u32 = 1 << 17;
 }
 
 /// What every turn may touch of a connection. Indices are one more than the place they name; 0 is none.

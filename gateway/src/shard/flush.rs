@@ -25,11 +25,22 @@ const ROOM_QUANTUM: u32 = 1024;
 /// Direct pushes and pushes to all that wait in a shard; beyond this no more orders are taken.
 const DIRECTS_MAX: usize = 4096;
 
-/// Bytes for one connection; without a run: everything said so far has been handled.
+/// What a turn has for one connection.
 struct Reply {
     slot: Slot,
     generation: Generation,
-    run: Option<RunIndex>,
+    what: Said,
+}
+
+/// What a reply is.
+#[derive(Clone, Copy)]
+pub(super) enum Said {
+    /// Bytes.
+    Run(RunIndex),
+    /// A long message of an echo connection, in an outbox of its own.
+    Held(u32),
+    /// Nothing: everything said before has been handled.
+    All,
 }
 
 /// A push to some connections.
@@ -75,8 +86,8 @@ impl Queues {
         }
     }
 
-    pub(super) fn push_reply(&mut self, slot: Slot, generation: Generation, run: Option<RunIndex>) {
-        self.replies.push_back(Reply { slot, generation, run });
+    pub(super) fn push_reply(&mut self, slot: Slot, generation: Generation, what: Said) {
+        self.replies.push_back(Reply { slot, generation, what });
     }
 
     pub(super) fn push_direct(&mut self, conns: Box<[ConnWord]>, payload: Payload) {
@@ -165,31 +176,35 @@ impl<R: Ring> Shard<R> {
 
     fn flush_replies(&mut self) {
         while let Some(reply) = self.queues.replies.front() {
-            let Reply { slot, generation, run } = *reply;
-            if self.batch.is_full() || (run.is_some() && self.table[slot].batch == self.batch.number) {
+            let Reply { slot, generation, what } = *reply;
+            let said_all = matches!(what, Said::All);
+            if self.batch.is_full() || (!said_all && self.table[slot].batch == self.batch.number) {
                 self.submit();
                 continue;
             }
             self.queues.replies.pop_front();
             let conn = &self.table[slot];
             if conn.generation != generation || matches!(conn.phase, Phase::Closing | Phase::Free) {
-                if let Some(run) = run {
-                    self.runs.release(run);
+                match what {
+                    Said::Run(run) => self.runs.release(run),
+                    Said::Held(held) => self.drop_held(held),
+                    Said::All => {}
                 }
                 continue;
             }
-            match run {
-                Some(run) if conn.is_blocked() => {
+            match what {
+                Said::Held(held) => self.send_held(slot, held),
+                Said::Run(run) if conn.is_blocked() => {
                     self.append(slot, run);
                     self.runs.release(run);
                 }
-                Some(run) => {
+                Said::Run(run) => {
                     let transport = self.transport(slot);
                     let bytes = self.bytes_of(run, transport);
                     self.push(Send { slot, run, offset: 0, bytes, messages: 0, transport, from_outbox: false });
                     self.batch.spent.push(run);
                 }
-                None => {
+                Said::All => {
                     self.table[slot].clear(flag::UNSAID);
                     self.batch.settling.push(slot);
                 }
@@ -386,8 +401,10 @@ impl<R: Ring> Shard<R> {
         if self.reply.is_empty() {
             return;
         }
-        match self.runs.reply(&self.reply) {
-            Some(run) => self.queues.push_reply(slot, self.table[slot].generation, Some(run)),
+        let echo = self.table[slot].has(flag::ECHO);
+        let run = if echo { self.runs.echo(&self.reply) } else { self.runs.reply(&self.reply) };
+        match run {
+            Some(run) => self.queues.push_reply(slot, self.table[slot].generation, Said::Run(run)),
             None => self.cut(slot, CloseReason::OutboxPool),
         }
         self.reply.clear();

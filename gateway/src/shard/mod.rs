@@ -20,6 +20,7 @@ mod blocks;
 mod chunks;
 mod close;
 mod conn;
+mod echo;
 mod flush;
 mod orders;
 mod outbox;
@@ -35,7 +36,7 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
-pub use settings::{ListenerSettings, ShardSettings, SlowPolicy, Transport};
+pub use settings::{Dialect, ListenerSettings, ShardSettings, SlowPolicy, Transport};
 pub use thread::{ShardStart, run};
 
 use std::collections::VecDeque;
@@ -138,7 +139,10 @@ impl<R: Ring> Shard<R> {
         let per_connection = u32::try_from(limits::ROOMS_PER_CONNECTION_MAX).unwrap_or(u32::MAX);
         // Every run is kept by an outbox entry, a passing room, a direct push or a reply.
         let runs_max = settings.outbox_entries_max as usize + limits::ORDERS_MAX * 4;
-        let array_bytes = settings.pinned_bytes_max.saturating_mul(2).max(16 << 20);
+        let echo_bytes_max = settings.echo_bytes_max();
+        let array_bytes = settings.pinned_bytes_max.saturating_mul(2).max(16 << 20).saturating_add(echo_bytes_max);
+        // Beside its outbox an echo connection may have a message whole and one begun.
+        let outboxes = if echo_bytes_max > 0 { slots * 3 } else { slots };
         Self {
             table: Table::new(slots),
             wheel: Wheel::new(),
@@ -146,8 +150,8 @@ impl<R: Ring> Shard<R> {
             chunks: Chunks::new(settings.partials_max),
             accept_sets: AcceptSets::new(),
             rooms: Rooms::new(settings.rooms_max, slots, per_connection),
-            runs: Runs::new(runs_max, array_bytes, settings.pinned_bytes_max),
-            outboxes: Outboxes::new(slots, settings.outbox_entries_max),
+            runs: Runs::new(runs_max, array_bytes, [settings.pinned_bytes_max, echo_bytes_max]),
+            outboxes: Outboxes::new(outboxes, settings.outbox_entries_max),
             queues: Queues::new(slots),
             batch: Batch::new(),
             debts: Debts::new(slots),

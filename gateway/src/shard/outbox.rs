@@ -20,7 +20,7 @@ struct Entry {
 const _: () = assert!(size_of::<Entry>() == 16, "as the memory bound says");
 
 /// The queue of one blocked connection.
-#[derive(Clone, Copy, Debug, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, Zeroable)]
 struct Outbox {
     /// First and last entry, one more than their places; `head` links the free list.
     head: u32,
@@ -50,10 +50,10 @@ pub(super) struct Outboxes {
 }
 
 impl Outboxes {
-    /// One outbox per slot at most, and so many entries in all of them together.
-    pub(super) fn new(slots: u32, entries_max: u32) -> Self {
+    /// So many outboxes at most, and so many entries in all of them together.
+    pub(super) fn new(outboxes: u32, entries_max: u32) -> Self {
         Self {
-            places: bytemuck::zeroed_slice_box(slots as usize),
+            places: bytemuck::zeroed_slice_box(outboxes as usize),
             free: 0,
             fresh: 0,
             entries: bytemuck::zeroed_slice_box(entries_max as usize),
@@ -62,7 +62,7 @@ impl Outboxes {
         }
     }
 
-    /// An empty outbox for a connection that has none. There is one for every slot.
+    /// An empty outbox for a connection that has none. There are enough for every slot.
     pub(super) fn open(&mut self, stall_at: u32) -> u32 {
         let number = if self.free != 0 {
             let number = self.free;
@@ -132,6 +132,37 @@ impl Outboxes {
             before => self.entries[before as usize - 1].next = entry,
         }
         true
+    }
+
+    /// Puts an entry that has not begun before all others; `false` when all entries are taken.
+    pub(super) fn put_first(&mut self, number: u32, run: RunIndex, bytes: u32) -> bool {
+        let Some(entry) = self.take_entry() else { return false };
+        let outbox = &mut self.places[number as usize - 1];
+        self.entries[entry as usize - 1] = Entry { run: run.0, offset: 0, messages: 0, next: outbox.head };
+        outbox.head = entry;
+        if outbox.tail == 0 {
+            outbox.tail = entry;
+        }
+        outbox.bytes += bytes;
+        true
+    }
+
+    /// Moves all entries of the outbox `from` behind those of `number`, and gives `from` back.
+    pub(super) fn take_over(&mut self, number: u32, from: u32) {
+        let Outbox { head, tail, bytes, messages, .. } = std::mem::take(&mut self.places[from as usize - 1]);
+        self.close(from);
+        if head == 0 {
+            return;
+        }
+        let outbox = &mut self.places[number as usize - 1];
+        if outbox.tail == 0 {
+            outbox.head = head;
+        } else {
+            self.entries[outbox.tail as usize - 1].next = head;
+        }
+        outbox.tail = tail;
+        outbox.bytes += bytes;
+        outbox.messages += messages;
     }
 
     /// The entry to send next.

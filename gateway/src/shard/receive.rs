@@ -4,7 +4,7 @@ use halley_protocol::packet::{self, PacketReject};
 use halley_protocol::websocket::encode::{CONTROL_BYTES_MAX, control_frame};
 use halley_protocol::websocket::frame::Event;
 use halley_protocol::websocket::frame::FrameReject;
-use halley_protocol::websocket::handshake::{self, Rules};
+use halley_protocol::websocket::handshake::{self, HandshakeReject, Rules};
 use halley_protocol::websocket::{MessageKind, Opcode};
 use halley_ring::{RECV_BATCH_MAX, Received, RecvRequest, Ring, Slot};
 
@@ -12,17 +12,20 @@ use crate::reason::CloseReason;
 
 use super::chunks::{CHUNK_BYTES, ChunkIndex, Chunks, FRAME_LIMITS};
 use super::conn::{Phase, flag};
+use super::echo::Echo;
 use super::flush::rewind;
 use super::requests::{PER_TURN_MAX, Request};
-use super::{RECVS_PER_TURN_MAX, Shard};
+use super::{Dialect, RECVS_PER_TURN_MAX, Shard};
 
 /// What decoding found next.
-enum Input {
+pub(super) enum Input {
     Request(Request),
+    /// A piece of a message that is to be echoed.
+    Echo(Echo),
     Ping(std::ops::Range<usize>),
     /// A pong, or a message of a connection that no longer matters.
     Nothing,
-    Upgraded,
+    Upgraded(Dialect),
     Closed(Option<u16>),
     /// No whole packet is left.
     NeedMore,
@@ -67,7 +70,7 @@ impl<R: Ring> Shard<R> {
         if !self.may_read(slot) {
             return None;
         }
-        if self.table[slot].phase != Phase::Lingering {
+        if self.table[slot].phase != Phase::Lingering && !self.table[slot].has(flag::ECHO) {
             // Its next packet may be a question to control: not read before a buffer is there for it, or it would
             // have to be kept in a chunk meanwhile.
             if *reserved >= self.asks.len() {
@@ -203,7 +206,9 @@ impl<R: Ring> Shard<R> {
     /// Serves whole packets until none is left, the connection must wait, or its share of the turn is used up.
     fn serve_packets(&mut self, slot: Slot, chunk: ChunkIndex) -> Result<(), CloseReason> {
         for _ in 0..PER_TURN_MAX {
-            if self.asks.is_empty() && matches!(self.table[slot].phase, Phase::Login | Phase::Open) {
+            let may_ask =
+                matches!(self.table[slot].phase, Phase::Login | Phase::Open) && !self.table[slot].has(flag::ECHO);
+            if may_ask && self.asks.is_empty() {
                 self.wait_for_ask(slot);
                 break;
             }
@@ -215,7 +220,9 @@ impl<R: Ring> Shard<R> {
                 Input::Nothing => {}
                 Input::Request(request) => self.serve(slot, chunk, &request),
                 Input::Ping(payload) => self.pong(slot, chunk, payload),
-                Input::Upgraded => self.table[slot].phase = Phase::Login,
+                Input::Echo(echo) => self.echo(slot, chunk, echo)?,
+                Input::Upgraded(Dialect::GoimV2) => self.table[slot].phase = Phase::Login,
+                Input::Upgraded(Dialect::Echo) => self.begin_echo(slot),
                 Input::Closed(code) => self.answer_close(slot, code),
             }
             if !self.owns(slot, chunk) {
@@ -236,13 +243,14 @@ impl<R: Ring> Shard<R> {
         let conn = &self.table[slot];
         matches!(conn.phase, Phase::Login | Phase::Open)
             && conn.outbox != 0
-            && self.outboxes.bytes(conn.outbox) >= self.listener(slot).outbox_bytes_max
+            && (conn.has(flag::ECHO) || self.outboxes.bytes(conn.outbox) >= self.listener(slot).outbox_bytes_max)
     }
 
     /// Decodes the next thing in the chunk.
     fn decode(&mut self, slot: Slot, chunk: ChunkIndex) -> Result<Input, CloseReason> {
         match self.table[slot].phase {
             Phase::Handshake => self.decode_handshake(slot, chunk),
+            _ if self.table[slot].has(flag::ECHO) => self.decode_echo(chunk),
             _ if self.table[slot].has(flag::WEBSOCKET) => self.decode_frame(chunk),
             _ => self.decode_packet(chunk),
         }
@@ -284,16 +292,21 @@ impl<R: Ring> Shard<R> {
 
     fn decode_handshake(&mut self, slot: Slot, chunk: ChunkIndex) -> Result<Input, CloseReason> {
         let listener = &self.settings.listeners[usize::from(self.table[slot].listener)];
-        let rules = Rules { path: &listener.path, origins: &listener.origins };
         let (bytes, state) = self.chunks.parts(chunk);
-        match handshake::parse(&bytes[..state.cursor.filled], &rules) {
+        let request = &bytes[..state.cursor.filled];
+        let judge = |path: &str| handshake::parse(request, &Rules { path, origins: &listener.origins });
+        let mut paths = listener.paths.iter().map(|(path, dialect)| (judge(path), *dialect));
+        let (judged, dialect) = paths
+            .find(|(judged, _)| *judged != Err(HandshakeReject::Path))
+            .unwrap_or((Err(HandshakeReject::Path), Dialect::GoimV2));
+        match judged {
             Ok(None) => Ok(Input::NeedMore),
             Ok(Some(upgrade)) => {
                 state.cursor.read = upgrade.head_bytes;
                 let mut response = [0; handshake::RESPONSE_BYTES];
                 let bytes = handshake::response(&upgrade.accept, &mut response);
                 self.reply.extend_from_slice(&response[..bytes]);
-                Ok(Input::Upgraded)
+                Ok(Input::Upgraded(dialect))
             }
             Err(reject) => {
                 // Whoever has sent nothing but a request reads the answer to its end; over anything else a
@@ -321,7 +334,9 @@ impl<R: Ring> Shard<R> {
     fn compact(&mut self, slot: Slot, chunk: ChunkIndex) {
         let websocket = self.table[slot].has(flag::WEBSOCKET) && self.table[slot].phase != Phase::Handshake;
         let (bytes, state) = self.chunks.parts(chunk);
-        if websocket {
+        if self.table[slot].has(flag::ECHO) {
+            state.pieces.compact(bytes, &mut state.cursor);
+        } else if websocket {
             state.frames.compact(bytes, &mut state.cursor);
         } else if state.cursor.read > 0 {
             bytes.copy_within(state.cursor.read..state.cursor.filled, 0);
@@ -359,7 +374,7 @@ fn packet_reason(reject: PacketReject) -> CloseReason {
     }
 }
 
-fn frame_reason(reject: FrameReject) -> CloseReason {
+pub(super) fn frame_reason(reject: FrameReject) -> CloseReason {
     match reject.close_code() {
         1007 => CloseReason::FrameNotUtf8,
         1009 => CloseReason::FrameTooBig,

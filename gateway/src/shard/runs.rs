@@ -24,8 +24,8 @@ enum Body {
     Message(Payload),
     /// Several messages, or a reply: bytes of the array.
     Block { unit: u32, class: u8, bytes: u32, websocket_start: u8 },
-    /// A reply: the same bytes for every transport.
-    Reply { unit: u32, class: u8, bytes: u32 },
+    /// A reply: the same bytes for every transport. What is echoed has a bound of its own.
+    Reply { unit: u32, class: u8, bytes: u32, echo: bool },
 }
 
 struct Run {
@@ -44,13 +44,15 @@ pub(super) struct Runs {
     free: u32,
     array: Box<[u8]>,
     blocks: Blocks,
-    pinned_bytes: u64,
-    pinned_bytes_max: u64,
+    /// Bytes held for blocked connections, and of these what is echoed apart; each with its maximum.
+    pinned_bytes: [u64; 2],
+    pinned_bytes_max: [u64; 2],
 }
 
 impl Runs {
-    /// A pool of at most `runs_max` runs and `array_bytes` for joined runs and replies.
-    pub(super) fn new(runs_max: usize, array_bytes: u32, pinned_bytes_max: u32) -> Self {
+    /// A pool of at most `runs_max` runs and `array_bytes` for joined runs and replies. The maxima of pinned bytes are
+    /// that of echoes and, before it, that of everything else.
+    pub(super) fn new(runs_max: usize, array_bytes: u32, pinned_bytes_max: [u32; 2]) -> Self {
         let units = array_bytes / UNIT;
         Self {
             places: Vec::with_capacity(runs_max),
@@ -58,8 +60,8 @@ impl Runs {
             free: 0,
             array: bytemuck::zeroed_slice_box((units * UNIT) as usize),
             blocks: Blocks::new(units),
-            pinned_bytes: 0,
-            pinned_bytes_max: u64::from(pinned_bytes_max),
+            pinned_bytes: [0; 2],
+            pinned_bytes_max: pinned_bytes_max.map(u64::from),
         }
     }
 
@@ -74,6 +76,15 @@ impl Runs {
 
     /// A run of a reply; `None` when the pool or the array is used up.
     pub(super) fn reply(&mut self, bytes: &[u8]) -> Option<RunIndex> {
+        self.said(bytes, false)
+    }
+
+    /// A run of what is echoed; otherwise like a reply.
+    pub(super) fn echo(&mut self, bytes: &[u8]) -> Option<RunIndex> {
+        self.said(bytes, true)
+    }
+
+    fn said(&mut self, bytes: &[u8], echo: bool) -> Option<RunIndex> {
         if !self.has_place() {
             return None;
         }
@@ -82,7 +93,7 @@ impl Runs {
         let unit = self.blocks.take(class)?;
         let start = (unit * UNIT) as usize;
         self.array[start..start + bytes.len()].copy_from_slice(bytes);
-        Some(self.put(Body::Reply { unit, class, bytes: length }, 0))
+        Some(self.put(Body::Reply { unit, class, bytes: length, echo }, 0))
     }
 
     /// A run that joins messages whose inner packets have `inner_bytes` together.
@@ -181,14 +192,19 @@ impl Runs {
         self.bytes(run, Transport::WebSocket).len() as u64
     }
 
+    /// Which of the two bounds on pinned bytes holds for the run.
+    fn account(&self, run: RunIndex) -> usize {
+        usize::from(matches!(self.at(run).body, Body::Reply { echo: true, .. }))
+    }
+
     /// Adds a reference of an outbox entry; `false` when too many bytes would be pinned.
     pub(super) fn pin(&mut self, run: RunIndex) -> bool {
         if self.at(run).pins == 0 {
-            let bytes = self.held_bytes(run);
-            if self.pinned_bytes + bytes > self.pinned_bytes_max {
+            let (account, bytes) = (self.account(run), self.held_bytes(run));
+            if self.pinned_bytes[account] + bytes > self.pinned_bytes_max[account] {
                 return false;
             }
-            self.pinned_bytes += bytes;
+            self.pinned_bytes[account] += bytes;
         }
         let run = &mut self.places[run.0 as usize];
         run.pins += 1;
@@ -201,7 +217,7 @@ impl Runs {
         let entry = &mut self.places[run.0 as usize];
         entry.pins -= 1;
         if entry.pins == 0 {
-            self.pinned_bytes -= self.held_bytes(run);
+            self.pinned_bytes[self.account(run)] -= self.held_bytes(run);
         }
         self.release(run);
     }
@@ -223,7 +239,7 @@ impl Runs {
 
     /// Bytes held for blocked connections.
     pub(super) fn pinned_bytes(&self) -> u64 {
-        self.pinned_bytes
+        self.pinned_bytes.iter().sum()
     }
 
     /// Runs that somebody refers to.
@@ -240,7 +256,7 @@ mod tests {
     use super::*;
 
     fn runs() -> Runs {
-        Runs::new(4, 4096, 1000)
+        Runs::new(4, 4096, [1000, 0])
     }
 
     #[test]

@@ -14,6 +14,15 @@ pub enum Transport {
     WebSocket,
 }
 
+/// What a path of a WebSocket listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// goim v2.
+    GoimV2,
+    /// Every message comes back as it was.
+    Echo,
+}
+
 /// What happens to a push for a connection whose outbox is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SlowPolicy {
@@ -30,8 +39,8 @@ pub enum SlowPolicy {
 pub struct ListenerSettings {
     /// How its clients speak.
     pub transport: Transport,
-    /// The path of the WebSocket handshake.
-    pub path: String,
+    /// The paths of the WebSocket handshake, and what is spoken there.
+    pub paths: Vec<(String, Dialect)>,
     /// Origins that may connect by WebSocket; empty: all.
     pub origins: Vec<String>,
     /// Bytes that wait for one connection beyond the kernel's send buffer; one message always may.
@@ -96,9 +105,15 @@ impl ShardSettings {
         }
     }
 
-    /// Bytes that slow clients can make this shard hold at most: pinned runs and outbox entries.
+    /// Bytes that slow clients can make this shard hold at most: pinned runs, outbox entries, and what is echoed.
     pub fn slow_bytes_max(&self) -> u64 {
-        u64::from(self.pinned_bytes_max) + 16 * u64::from(self.outbox_entries_max)
+        u64::from(self.pinned_bytes_max) + 16 * u64::from(self.outbox_entries_max) + u64::from(self.echo_bytes_max())
+    }
+
+    /// Bytes of messages that echo connections may make this shard hold.
+    pub(super) fn echo_bytes_max(&self) -> u32 {
+        let mut paths = self.listeners.iter().flat_map(|listener| &listener.paths);
+        if paths.any(|(_, dialect)| *dialect == Dialect::Echo) { limits::ECHO_HELD_BYTES_MAX } else { 0 }
     }
 }
 
@@ -107,7 +122,7 @@ impl ListenerSettings {
     pub fn new(transport: Transport) -> Self {
         Self {
             transport,
-            path: "/sub".into(),
+            paths: vec![("/sub".into(), Dialect::GoimV2)],
             origins: Vec::new(),
             outbox_bytes_max: 64 * 1024,
             stall_ms_max: 30_000,

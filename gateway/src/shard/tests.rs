@@ -6,6 +6,7 @@ mod accepting;
 mod asking;
 mod client;
 mod drain;
+mod echo;
 mod input;
 mod pools;
 mod random;

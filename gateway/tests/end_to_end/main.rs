@@ -4,6 +4,7 @@ mod bad_input;
 mod bounds;
 mod calls;
 mod delivery;
+mod echo;
 mod endings;
 mod handshakes;
 mod page;

@@ -19,7 +19,7 @@ use crate::close;
 use core::ops::Range;
 
 /// Most bytes of a client's control frame: header 2, mask 4, payload 125.
-const MASKED_CONTROL_BYTES_MAX: usize = 2 + 4 + CONTROL_PAYLOAD_BYTES_MAX;
+pub(super) const MASKED_CONTROL_BYTES_MAX: usize = 2 + 4 + CONTROL_PAYLOAD_BYTES_MAX;
 /// Most bytes of a client's frame header: 2, length 8, mask 4.
 const MASKED_HEADER_BYTES_MAX: usize = 2 + 8 + 4;
 
@@ -85,18 +85,18 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Frames {
     /// Payload bytes of the unfinished message at the front of the buffer.
-    held: u32,
+    pub(super) held: u32,
     /// Frames of the unfinished message.
     fragments: u16,
     /// How many of the last held bytes are a character not yet complete, 0 to 3.
     utf8_tail: u8,
-    phase: Phase,
+    pub(super) phase: Phase,
 }
 
 const _: () = assert!(size_of::<Frames>() == 8);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     /// No message is unfinished.
     #[default]
     Between,
@@ -109,12 +109,12 @@ enum Phase {
 }
 
 /// A frame header that keeps every rule a header can keep.
-struct Header {
-    fin: bool,
-    opcode: Opcode,
-    mask: [u8; 4],
-    payload_bytes: u32,
-    bytes: usize,
+pub(super) struct Header {
+    pub(super) fin: bool,
+    pub(super) opcode: Opcode,
+    pub(super) mask: [u8; 4],
+    pub(super) payload_bytes: u32,
+    pub(super) bytes: usize,
 }
 
 impl Frames {
@@ -181,7 +181,7 @@ impl Frames {
 
     /// Judges a header as far as it is there, each byte once all before it are found good; so the reject does not
     /// depend on how the stream was cut.
-    fn header(self, limits: FrameLimits, raw: &[u8]) -> Result<Option<Header>, FrameReject> {
+    pub(super) fn header(self, limits: FrameLimits, raw: &[u8]) -> Result<Option<Header>, FrameReject> {
         if self.phase == Phase::Closed && !raw.is_empty() {
             return Err(FrameReject::AfterClose);
         }
@@ -236,7 +236,7 @@ impl Frames {
         Ok(())
     }
 
-    fn control(&mut self, opcode: Opcode, buffer: &[u8], range: Range<usize>) -> Result<Event, FrameReject> {
+    pub(super) fn control(&mut self, opcode: Opcode, buffer: &[u8], range: Range<usize>) -> Result<Event, FrameReject> {
         match opcode {
             Opcode::Ping => Ok(Event::Ping { range }),
             Opcode::Close => {

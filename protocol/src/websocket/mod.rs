@@ -4,6 +4,7 @@ pub mod client;
 pub mod encode;
 pub mod frame;
 pub mod handshake;
+pub mod pieces;
 mod reject;
 
 /// What a frame is.

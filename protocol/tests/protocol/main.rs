@@ -10,6 +10,7 @@ mod jobs;
 mod login;
 mod operations;
 mod packets;
+mod pieces;
 mod pushes;
 mod support;
 mod tungstenite_agrees;

@@ -133,7 +133,7 @@ fn when_runs_are_used_up_pushes_wait_and_arrive_in_their_order() {
     let mut world = Setup::new().build();
     let mut holder = world.enter(Tcp, &login("holder", "held"));
     let mut client = world.enter(WebSocket, &login("key", "room"));
-    world.shards[0].runs = Runs::new(4, 1 << 20, 1 << 20);
+    world.shards[0].runs = Runs::new(4, 1 << 20, [1 << 20, 0]);
     holder.set_window(0);
     (0..4).for_each(|number| world.push_room("held", &number.to_string()));
     assert!(!world.shards[0].runs.has_place());
