@@ -1,6 +1,7 @@
 //! Project commands: `cargo xtask check` is everything that CI runs, `cargo xtask tidy` its last step alone.
 mod broker;
 mod check;
+mod conformance;
 mod tidy;
 
 use std::{
@@ -14,6 +15,7 @@ Usage: cargo xtask COMMAND
 
 Commands:
   check   formatting, clippy, every test, documentation, tidy; all failures together (exit 1 if any)
+  conformance  RFC 6455 and goim's rules against the real server: [--full] [--target URL] [--write]
   kafka   a real broker on loopback: up [PROPERTY...], topic NAME PARTITIONS, down, fetch (what up needs)
   tidy    the rules of style that a program can check";
 
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["check"] => exit(check::run(&root())),
+        ["conformance", ref arguments @ ..] => exit(conformance::run(&root(), arguments)),
         ["kafka", ref arguments @ ..] => exit(broker::run(&root(), arguments)),
         ["tidy"] => exit(tidy_alone(&root())),
         ["help" | "--help" | "-h"] => {

@@ -1,0 +1,60 @@
+//! Conformance of the real server, as executable lists: RFC 6455, and goim's rules. `docs/testing/` is generated from
+//! them. `cargo xtask conformance --target URL` runs the first list against another server.
+
+mod document;
+mod goim;
+mod rfc6455;
+mod runner;
+#[allow(dead_code, unused_imports, reason = "shared with the tests that use all of it")]
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::net::ToSocketAddrs as _;
+
+use crate::runner::Server;
+use crate::support::{Gateway, OPEN};
+
+/// Set by `cargo xtask conformance`: a URL such as `ws://127.0.0.1:9001/echo` that echoes messages.
+const TARGET: &str = "HALLEY_CONFORMANCE_TARGET";
+/// Set by it to try every position of every case.
+const FULL: &str = "HALLEY_CONFORMANCE_FULL";
+
+/// The server at a URL `ws://HOST:PORT/PATH`.
+fn server(url: &str, strict: bool) -> Server {
+    let rest = url.strip_prefix("ws://").unwrap_or_else(|| panic!("{url}: only ws:// is spoken"));
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let full = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
+    let address = full.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+    let address = address.unwrap_or_else(|| panic!("{full}: no such address"));
+    let path = format!("/{path}");
+    Server { address, host: host.to_owned(), path, strict, full: std::env::var_os(FULL).is_some() }
+}
+
+#[test]
+fn the_server_keeps_rfc_6455_wherever_its_bytes_are_cut() {
+    let (server, gateway) = if let Ok(url) = std::env::var(TARGET) {
+        (server(&url, false), None)
+    } else {
+        let listener =
+            "[[listener]]\nbind = \"127.0.0.1:0\"\ntransport = \"ws\"\ndialect = \"echo\"\nlogin_ms_max = 60000\n";
+        let gateway = Gateway::start(&format!("{}{listener}", OPEN.replace("256", "4096")));
+        (server(&format!("ws://{}/echo", gateway.listeners[0]), true), Some(gateway))
+    };
+    let requirements = rfc6455::requirements(&server.path);
+    let (tries, failures) = runner::run(&server, &requirements);
+    for failure in failures.iter().take(40) {
+        eprintln!("{failure}");
+    }
+    eprintln!("{} requirements, {tries} connections, {} failures", requirements.len(), failures.len());
+    assert!(failures.is_empty(), "{} of {tries} went wrong", failures.len());
+    if let Some(gateway) = gateway {
+        gateway.until_counter("/connections", 0);
+        gateway.stop();
+    }
+}
+
+#[test]
+fn goim_is_kept_rule_by_rule() {
+    let failures = goim::run();
+    assert!(failures.is_empty(), "{failures:#?}");
+}
