@@ -93,7 +93,7 @@ fn plan(arguments: &PlanArguments) -> Answer {
 }
 
 fn record() -> Answer {
-    let tree = Tree::live();
+    let tree = Tree::open(Path::new("/"))?;
     for profile in tuning::Profile::ALL {
         Report::of(&tree, &Demand { profile, ..Demand::gateway(1) })?;
         Changes::of(&tree, profile)?;

@@ -42,23 +42,27 @@ enum Source {
 /// Where a host is read from. Paths have no slash in front.
 pub struct Tree {
     source: Source,
+    /// Whether readings may try things out, not only read files.
+    probes: bool,
     /// What was read so far; a folder's name ends in a slash, and its text is the names in it.
     seen: RefCell<BTreeMap<String, String>>,
 }
 
 impl Tree {
-    /// This host and this process.
+    /// This host and this process, files only: nothing is tried out.
     pub fn live() -> Self {
         Self::from(Source::Folder(PathBuf::from("/")))
     }
 
-    /// A folder with `proc` and `sys` in it, or a file that `halley-tune record` wrote.
+    /// A folder with `proc` and `sys` in it, or a file that `halley-tune record` wrote. For `/`, which is this host, what
+    /// can be tried out is.
     ///
     /// # Errors
     /// If it is neither.
     pub fn open(path: &Path) -> Result<Self, HostError> {
         if path.is_dir() {
-            return Ok(Self::from(Source::Folder(path.to_path_buf())));
+            let probes = path == Path::new("/");
+            return Ok(Self { probes, ..Self::from(Source::Folder(path.to_path_buf())) });
         }
         let text =
             fs::read_to_string(path).map_err(|cause| HostError::Unreadable { path: path.to_path_buf(), cause })?;
@@ -83,12 +87,12 @@ impl Tree {
     }
 
     fn from(source: Source) -> Self {
-        Self { source, seen: RefCell::default() }
+        Self { source, probes: false, seen: RefCell::default() }
     }
 
-    /// Whether this is the host that the program runs on.
-    pub fn is_live(&self) -> bool {
-        matches!(&self.source, Source::Folder(root) if root == Path::new("/"))
+    /// Whether readings may try things out.
+    pub(crate) fn probes(&self) -> bool {
+        self.probes
     }
 
     /// Everything read so far, as a recording. Spaces at the ends of lines are dropped.

@@ -1,13 +1,11 @@
 //! How many connections and shards this machine carries, and where each shard runs.
 
+use tuning::{CONNECTION_BYTES, Tree};
+
 use super::error::ConfigError;
 use super::layers::Sources;
 use super::settings::{Settings, Shards};
 use crate::limits::{SHARD_CONNECTIONS_MAX, SHARDS_MAX};
-
-/// Memory that one idle connection takes, for the default of `connections_max`: what the gateway
-/// holds and what the kernel holds for its socket.
-const CONNECTION_BYTES: u64 = 300 + 3584;
 
 /// What a machine offers, read once at start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,17 +87,8 @@ impl Host {
         let files = if raised { limit.maximum } else { limit.current };
         let mask = rustix::thread::sched_getaffinity(None)?;
         let cpus = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| mask.is_set(*cpu)).collect();
-        Ok(Self { cpus, files_max: files.unwrap_or(u64::MAX), memory_bytes: memory_bytes()? })
+        let memory = tuning::memory_available(&Tree::live()).map_err(std::io::Error::other)?;
+        let memory_bytes = memory.unwrap_or(u64::MAX);
+        Ok(Self { cpus, files_max: files.unwrap_or(u64::MAX), memory_bytes })
     }
-}
-
-/// Available memory: the machine's, or this control group's if that is less.
-fn memory_bytes() -> std::io::Result<u64> {
-    let info = std::fs::read_to_string("/proc/meminfo")?;
-    let kib = info
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    let machine = kib.map_or(u64::MAX, |kib| kib * 1024);
-    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|max| max.trim().parse().ok());
-    Ok(group.unwrap_or(u64::MAX).min(machine))
 }

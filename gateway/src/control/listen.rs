@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
+use super::passed::Passed;
 use crate::config::{Listener, Settings, Transport};
 
 /// How long a port that is taken is tried, and how often.
@@ -39,6 +40,8 @@ pub struct Sockets {
     pub listeners: Vec<TcpListener>,
     /// For control.
     pub api: TcpListener,
+    /// Whether the API's socket was passed by the service manager, and goes on after this process.
+    pub api_passed: bool,
 }
 
 /// Why a socket does not listen; the text is one sentence for an operator.
@@ -67,8 +70,10 @@ fn why(cause: &io::Error, address: &SocketAddr) -> String {
 }
 
 impl Sockets {
-    /// Binds and listens on everything, or on nothing.
+    /// Binds and listens on everything, or on nothing. Sockets that the service manager passed are used where the
+    /// configuration names their addresses.
     pub fn listen(settings: &Settings) -> Result<Self, ListenError> {
+        let mut passed = Passed::take();
         let mut all = settings.listener.iter().map(|listener| listener.bind.address).collect::<Vec<_>>();
         all.push(settings.api.bind.address);
         let dual_stack = |address: SocketAddr| {
@@ -78,11 +83,14 @@ impl Sockets {
         let mut listeners = Vec::with_capacity(settings.listener.len());
         for (at, listener) in settings.listener.iter().enumerate() {
             let address = listener.bind.address.expect("checked: every listener has an address");
-            let socket = patiently(|| {
-                let socket = bind(address, dual_stack(address))?;
-                set_inherited(&socket, listener)?;
-                listen(socket)
-            });
+            let socket = match passed.for_address(address) {
+                Some(socket) => adopt(socket, |socket| set_inherited(socket, listener)),
+                None => patiently(|| {
+                    let socket = bind(address, dual_stack(address))?;
+                    set_inherited(&socket, listener)?;
+                    listen(socket)
+                }),
+            };
             listeners.push(socket.map_err(|cause| ListenError {
                 key: format!("listener[{at}].bind"),
                 address,
@@ -90,13 +98,25 @@ impl Sockets {
             })?);
         }
         let address = settings.api.bind.address.expect("the API has an address by default");
-        let api = patiently(|| {
-            let socket = bind(address, dual_stack(address))?;
-            socket.set_tcp_nodelay(true)?;
-            listen(socket)
-        });
+        let given = passed.for_address(address);
+        let api_passed = given.is_some();
+        let api = match given {
+            Some(socket) => adopt(socket, |socket| socket.set_tcp_nodelay(true)),
+            None => patiently(|| {
+                let socket = bind(address, dual_stack(address))?;
+                socket.set_tcp_nodelay(true)?;
+                listen(socket)
+            }),
+        };
         let api = api.map_err(|cause| ListenError { key: "api.bind".into(), address, cause })?;
-        Ok(Self { listeners, api })
+        if let Some(address) = passed.left() {
+            let cause = io::Error::other(
+                "the service manager passed this socket, but no listener has its address: \
+                                          make halley.socket and halley.toml say the same",
+            );
+            return Err(ListenError { key: "listener".into(), address, cause });
+        }
+        Ok(Self { listeners, api, api_passed })
     }
 
     /// The addresses as bound.
@@ -119,6 +139,13 @@ fn patiently(open: impl Fn() -> io::Result<TcpListener>) -> io::Result<TcpListen
             result => return result,
         }
     }
+}
+
+/// A socket that was passed gets the options that one of our own has, and the longest queue.
+fn adopt(socket: TcpListener, set: impl FnOnce(&Socket) -> io::Result<()>) -> io::Result<TcpListener> {
+    let socket = Socket::from(socket);
+    set(&socket)?;
+    listen(socket)
 }
 
 fn bind(address: SocketAddr, dual_stack: bool) -> io::Result<Socket> {

@@ -8,6 +8,8 @@ pub mod http;
 pub mod listen;
 pub mod machine;
 mod metrics;
+mod notify;
+mod passed;
 mod ready;
 pub mod shards;
 pub mod signals;

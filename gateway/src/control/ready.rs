@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use halley_protocol::packet::PACKET_BYTES_MAX;
 use serde_json::{Value, json};
+use tuning::{Demand, Report, Tree, Weight};
 
 use super::app::App;
 use crate::config::{Auth, Config, ECHO_PATH, Transport};
@@ -13,6 +14,7 @@ use crate::limits::ECHO_HELD_BYTES_MAX;
 /// Logs limits and warnings, then the ready line, then, in `--dev`, what to try.
 pub(super) fn announce(app: &App) {
     limits(&app.config);
+    host(&app.config);
     if app.config.settings.api.auth == Auth::None && !app.bound.api.ip().is_loopback() {
         tracing::warn!(api = %app.bound.api, "the API lets anybody in who reaches this address (api.auth = \"none\")");
     }
@@ -57,9 +59,37 @@ fn limits(config: &Config) {
         cpus = ?plan.cpus,
         slow_clients_bytes_max = shards * (u64::from(shard.pinned_bytes_max) + outbox_entries + echo),
         unfinished_packets_bytes_max = shards * u64::from(shard.partials_max) * PACKET_BYTES_MAX as u64,
-        idle_connections_user_bytes = u64::from(plan.connections_max) * 300,
-        idle_connections_kernel_bytes = u64::from(plan.connections_max) * 3584,
+        idle_connections_user_bytes = u64::from(plan.connections_max) * tuning::USER_BYTES,
+        idle_connections_kernel_bytes = u64::from(plan.connections_max) * tuning::KERNEL_BYTES,
     );
+}
+
+/// What this host lacks for the connections configured, by the rules of `halley-tune`. Developers are told only of what
+/// stops them.
+fn host(config: &Config) {
+    let demand =
+        Demand { shards: Some(config.plan.shards.into()), ..Demand::gateway(config.plan.connections_max.into()) };
+    let report = match Report::of(&Tree::live(), &demand) {
+        Ok(report) => report,
+        Err(error) => return tracing::warn!(event = "host", %error, "the host's limits are not known"),
+    };
+    let missed = report.rules.iter().filter(|finding| !finding.ok);
+    let (stops, slows): (Vec<_>, Vec<_>) = missed.partition(|finding| finding.weight == Weight::Stops);
+    for finding in stops {
+        let (found, needed) = (finding.found.to_string(), finding.needed.as_deref().unwrap_or_default());
+        tracing::warn!(
+            event = "host",
+            rule = finding.id,
+            found,
+            needed,
+            effect = finding.effect,
+            change = finding.change
+        );
+    }
+    if !slows.is_empty() && !config.dev {
+        let slows: Vec<&str> = slows.iter().map(|finding| finding.id).collect();
+        tracing::info!(event = "host", ?slows, "`halley-tune report` explains them");
+    }
 }
 
 fn first_steps(app: &App) -> String {

@@ -20,9 +20,9 @@ use super::decide::{self, Control, LoginRule, Policy};
 use super::http::{self, HttpLimits};
 use super::listen::{Bound, ListenError, Sockets};
 use super::machine::{self, Machine};
-use super::ready;
 use super::shards::{self, RunShard};
 use super::signals::{Signal, Signals};
+use super::{notify, ready};
 use crate::config::{Config, KeyPolicy, Login};
 use crate::directory::{DirectoryWriter, HashSecret};
 use crate::dispatch::Dispatch;
@@ -76,7 +76,7 @@ pub fn run(config: Config, run_shard: RunShard) -> Result<(), StartError> {
     let (app, machine, commands) = assemble(config, bound, links, bell);
     runtime.block_on(async {
         machine::spawn(&machine, commands).map_err(system("waiting on an eventfd"))?;
-        serve(&app, &machine, signals, sockets.api).await
+        serve(&app, &machine, signals, sockets.api, sockets.api_passed).await
     })
 }
 
@@ -136,6 +136,7 @@ async fn serve(
     machine: &RefCell<Machine>,
     signals: Signals,
     api: std::net::TcpListener,
+    api_passed: bool,
 ) -> Result<(), StartError> {
     let settings = &app.config.settings;
     let limits = HttpLimits {
@@ -147,8 +148,12 @@ async fn serve(
     let (stop, mut stopped) = unbounded();
     signals.spawn(move |signal| drop(stop.unbounded_send(signal))).map_err(system("reading signals"))?;
     ready::announce(app);
+    notify::ready(app);
+    notify::spawn(Arc::clone(app));
     while let Ok(Signal::Reload) = stopped.recv().await {
+        notify::reloading();
         tracing::warn!(event = "reload", "not supported in this version: restart instead");
+        notify::ready(app);
     }
     monoio::spawn(async move {
         while let Ok(signal) = stopped.recv().await {
@@ -158,10 +163,14 @@ async fn serve(
             }
         }
     });
+    notify::stopping();
     drain(app, machine).await;
     // The kernel takes this ring down some time after the process has ended. Its accept would hold the port until
-    // then, and whoever starts the gateway anew would find it taken.
-    let _ = socket2::SockRef::from(&door).shutdown(Shutdown::Both);
+    // then, and whoever starts the gateway anew would find it taken. A socket that was passed is the service manager's:
+    // it goes on listening for the next process.
+    if !api_passed {
+        let _ = socket2::SockRef::from(&door).shutdown(Shutdown::Both);
+    }
     Ok(())
 }
 

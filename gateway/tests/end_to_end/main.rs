@@ -14,3 +14,4 @@ mod slow;
 mod start;
 #[path = "../support/mod.rs"]
 mod support;
+mod systemd;

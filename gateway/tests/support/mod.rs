@@ -7,7 +7,7 @@ mod process;
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Client, Heard, Transport, connect, ended};
-pub(crate) use process::{Gateway, LISTENERS, OPEN, output, until_exit};
+pub(crate) use process::{Gateway, LISTENERS, OPEN, folder_with, halley, output, until_exit};
 
 /// Longest that anything may take; only a failed test gets there.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);

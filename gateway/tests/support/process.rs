@@ -73,8 +73,15 @@ impl Gateway {
         Self::run(command, None)
     }
 
-    fn run(mut command: Command, folder: Option<TempDir>) -> Self {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    /// Runs what `command` starts, in its folder.
+    pub(crate) fn run(mut command: Command, folder: Option<TempDir>) -> Self {
+        command.stdout(Stdio::null());
+        Self::run_with_output(command, folder)
+    }
+
+    /// The same with the command's own standard output.
+    pub(crate) fn run_with_output(mut command: Command, folder: Option<TempDir>) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
         let log = Arc::<Mutex<String>>::default();
         let ready = follow(&mut child, &log).recv_timeout(PATIENCE);
         let Ok(ready) = ready else {
@@ -108,8 +115,13 @@ impl Gateway {
 
     /// Sends SIGTERM to this process and no other.
     pub(crate) fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// Sends a signal to this process and no other.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the child is there");
+        rustix::process::kill_process(pid, signal).expect("the child is there");
     }
 
     /// Waits for its end.
@@ -167,7 +179,7 @@ pub(crate) fn output(configuration: &str, wrapper: Option<&str>) -> Output {
     Output { status, stdout, stderr }
 }
 
-fn halley() -> Command {
+pub(crate) fn halley() -> Command {
     clean(Command::new(env!("CARGO_BIN_EXE_halley")))
 }
 
@@ -182,7 +194,7 @@ fn clean(mut command: Command) -> Command {
     command
 }
 
-fn folder_with(configuration: &str) -> TempDir {
+pub(crate) fn folder_with(configuration: &str) -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("halley.toml"), configuration).expect("a writable folder");
     folder

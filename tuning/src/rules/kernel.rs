@@ -78,10 +78,12 @@ pub(super) static RULES: &[Rule] = &[
         concerns: Concerns::Both,
         weight: Weight::Stops,
         read: |tree| {
-            if tree.is_live() {
-                tree.note(PROBE, probe());
+            if !tree.probes() {
+                return super::word(tree, PROBE);
             }
-            Ok(if tree.is_live() { Found::Word(probe()) } else { super::word(tree, PROBE)? })
+            let found = probe();
+            tree.note(PROBE, found.clone());
+            Ok(Found::Word(found))
         },
         needs: Needs::OneOf(&["works"]),
         effect: "the gateway does not start; what was found says why",

@@ -1,0 +1,121 @@
+//! The commands of the manual: each block of docs/operations that can be run is run, page by page.
+use std::{
+    env, fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// What a block of commands may need: nothing, the rights of root, or another machine.
+const MARKS: [&str; 3] = ["runnable", "as-root", "elsewhere"];
+
+/// Ports that the manual names, which a test must not take.
+const PORTS: [&str; 3] = ["3101", "3102", "3111"];
+
+fn pages() -> Vec<PathBuf> {
+    let entries = fs::read_dir("../docs/operations").expect("the manual");
+    let mut pages: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    pages.sort();
+    pages
+}
+
+/// Mark and text of every `sh` block of a page.
+fn blocks(page: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        if let Some(mark) = line.strip_prefix("```sh") {
+            let text: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+            blocks.push((mark.trim().to_owned(), text.join("\n")));
+        }
+    }
+    blocks
+}
+
+/// The folder of the programs of this build; they are built if a test of this package alone is run.
+fn programs() -> PathBuf {
+    let test = env::current_exe().expect("the path of this test");
+    let folder = test.ancestors().nth(2).expect("the folder above deps").to_path_buf();
+    let packages = [("gateway", "halley"), ("tuning", "halley-tune")];
+    if packages.iter().any(|(_, program)| !folder.join(program).exists()) {
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--locked"]).current_dir("..");
+        let built = packages.iter().fold(&mut cargo, |cargo, (package, _)| cargo.args(["-p", package])).status();
+        assert!(built.is_ok_and(|status| status.success()), "the programs of the manual are not built");
+    }
+    folder
+}
+
+/// Three free ports, so that pages can be tested beside a gateway of somebody else.
+fn free_ports() -> [String; 3] {
+    let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+    held.map(|socket| socket.local_addr().expect("an address").port().to_string())
+}
+
+/// Runs a page's blocks as one script in an empty folder. What it started is gone afterwards.
+fn run(page: &Path, script: &str, programs: &Path) -> Result<(), String> {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let free = free_ports();
+    let mut commands = script.to_owned();
+    for (port, free) in PORTS.iter().zip(&free) {
+        commands = commands.replace(&format!(":{port}"), &format!(":{free}"));
+    }
+    let [tcp, ws, api] = free.map(|port| format!("127.0.0.1:{port}"));
+    let dev = format!("env HALLEY__DEV__TCP={tcp} HALLEY__DEV__WS={ws} HALLEY__API__BIND={api} halley --dev");
+    let commands = commands.replace("halley --dev", &dev);
+    let path = format!("{}:{}", programs.display(), env::var("PATH").unwrap_or_default());
+    let script = format!("set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{commands}\n");
+    let output = Command::new("bash")
+        .args(["-c", &script])
+        .current_dir(scratch.path())
+        .env("PATH", path)
+        .output()
+        .expect("bash");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{}: {}\n{}{}", page.display(), output.status, text(&output.stdout), text(&output.stderr)))
+}
+
+#[test]
+fn every_command_of_the_manual_that_can_be_run_works() {
+    if ["bash", "curl"].iter().any(|program| Command::new(program).arg("--version").output().is_err()) {
+        eprintln!("skipped: bash and curl are not installed here");
+        return;
+    }
+    let programs = programs();
+    let mut run_pages = 0;
+    for page in pages() {
+        let blocks = blocks(&fs::read_to_string(&page).expect("a page"));
+        let runnable: Vec<&str> =
+            blocks.iter().filter(|(mark, _)| mark == "runnable").map(|(_, text)| text.as_str()).collect();
+        if !runnable.is_empty() {
+            run_pages += 1;
+            assert_eq!(run(&page, &runnable.join("\n"), &programs), Ok(()));
+        }
+    }
+    assert!(run_pages >= 5, "only {run_pages} pages have commands");
+    let wrong = run(Path::new("none"), "halley --no-such-flag", &programs);
+    assert!(wrong.is_err(), "a command that fails is not noticed");
+}
+
+#[test]
+fn every_block_of_commands_says_what_it_needs() {
+    for page in pages() {
+        for (mark, text) in blocks(&fs::read_to_string(&page).expect("a page")) {
+            assert!(MARKS.contains(&mark.as_str()), "{}: {mark:?} is none of {MARKS:?}:\n{text}", page.display());
+        }
+    }
+}
+
+#[test]
+fn every_page_is_linked_from_the_index() {
+    let index = fs::read_to_string("../docs/operations/README.md").expect("the index");
+    let above = fs::read_to_string("../docs/README.md").expect("the index of all documents");
+    assert!(above.contains("](operations/README.md)"), "the manual is not in docs/README.md");
+    for page in pages() {
+        let name = page.file_name().expect("a name").to_string_lossy().into_owned();
+        assert!(name == "README.md" || index.contains(&format!("]({name})")), "{name} is not in the index");
+    }
+}
