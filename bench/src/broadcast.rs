@@ -6,6 +6,7 @@ use crate::cli::{BroadcastArgs, FloorArgs, RunArgs, duration};
 use crate::floor::{Floor, FloorRun};
 use crate::floor_server::Kind;
 use crate::interrupt::Interrupt;
+use crate::limit::{self, Limit};
 use crate::measure::Measured;
 use crate::plan::Rooms;
 pub use crate::stand::Failure;
@@ -55,6 +56,17 @@ pub fn broadcast(arguments: &BroadcastArgs, interrupt: &Interrupt) -> Result<(Me
     }
     measured.doubt_floor(&floor);
     Ok((measured, arguments.with_floor.then_some(floor)))
+}
+
+/// Runs `broadcast --find-limit`.
+///
+/// # Errors
+/// If there is no result.
+pub fn find_limit(arguments: &BroadcastArgs, interrupt: &Interrupt) -> Result<(Measured, Limit), Failure> {
+    let load = &arguments.load;
+    let mut stand = Stand::new(load, Rooms::one(&load.clients.room), interrupt)?;
+    stand.slow(arguments.slow_percent);
+    limit::find(&arguments.limit, load, 1, &mut stand, interrupt)
 }
 
 fn floor_pass(

@@ -9,9 +9,11 @@ use serde::Serialize;
 
 use crate::floor_server::Settings;
 use crate::http::Url;
+use crate::limit::LimitArgs;
 use crate::push::{Api, BATCH_MAX};
 use crate::raw::DialectArgs;
 use crate::report_files::ReportArgs;
+use crate::rooms::RoomsArgs;
 use crate::schedule::MARK_BYTES;
 use crate::target::{Target, Transport};
 
@@ -34,6 +36,8 @@ pub enum Command {
     Floor(FloorArgs),
     /// Everybody in one room, messages pushed to it at a fixed rate.
     Broadcast(Box<BroadcastArgs>),
+    /// Many rooms of a hundred clients each, messages pushed to every room at a fixed rate.
+    Rooms(Box<RoomsArgs>),
     /// Memory of a server for each client that is logged in and does nothing.
     Idle(Box<IdleArgs>),
     /// One page about runs that were written with --json, side by side.
@@ -228,8 +232,12 @@ pub struct BroadcastArgs {
     /// Share of the clients that stop reading when the measured messages begin.
     #[arg(long, default_value_t = 0.0, value_parser = percent)]
     pub slow_percent: f64,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "its flags say it")]
+    pub limit: LimitArgs,
     /// Measure the floor, both kinds, before and after with the same settings.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "find_limit")]
     pub with_floor: bool,
     /// Bound: the server's CPU per delivery, as a multiple of the better floor.
     #[arg(long = "max-floor-ratio", requires = "with_floor", value_name = "RATIO")]
@@ -279,7 +287,8 @@ fn settings(text: &str) -> Result<Settings, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
-fn number(text: &str, low: f64, high: f64) -> Result<f64, String> {
+/// A number within bounds.
+pub(crate) fn number(text: &str, low: f64, high: f64) -> Result<f64, String> {
     let number: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     let fits = number >= low && number <= high;
     if fits { Ok(number) } else { Err(format!("not between {low} and {high}")) }

@@ -43,6 +43,13 @@ pub struct ThreadSpent {
     pub wait_seconds: f64,
 }
 
+impl Spent {
+    /// Seconds that its threads were ready to run and waited for a CPU, together.
+    pub fn wait_seconds(&self) -> f64 {
+        self.threads.iter().map(|thread| thread.wait_seconds).sum()
+    }
+}
+
 impl ThreadSpent {
     /// What the calling thread has spent since it was started; zero if `/proc` cannot be read.
     #[allow(clippy::cast_precision_loss, reason = "times of a run")]

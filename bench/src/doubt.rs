@@ -41,6 +41,12 @@ impl Generator {
         self.spent.threads.extend_from_slice(threads);
     }
 
+    /// The busiest thread, in percent of a run of so many seconds.
+    pub fn busy_percent(&self, seconds: f64) -> f64 {
+        let busy = self.spent.threads.iter().map(|thread| thread.cpu_seconds);
+        busy.fold(0.0, f64::max) / seconds.max(1e-9) * 100.0
+    }
+
     /// Why the run is invalid; empty if it is not. `seconds` is the length of the run.
     pub fn doubts(&self, seconds: f64) -> Vec<String> {
         let mut doubts = Vec::new();

@@ -91,6 +91,18 @@ pub fn cpus_allowed() -> u32 {
     sched_getaffinity(None).map_or(1, |set| set.count())
 }
 
+/// CPUs that a process may run on.
+///
+/// # Errors
+/// A sentence, if there is no such process.
+pub fn cpus_of(pid: u32) -> Result<u32, String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"));
+    let status = status.map_err(|error| format!("process {pid} cannot be watched: {error}"))?;
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or("0");
+    let cpus = parse_cpus(list.trim())?;
+    Ok(u32::try_from(cpus.len()).unwrap_or(1))
+}
+
 /// Restricts this thread, and those it starts from now on, to a list such as `0,2-3`.
 ///
 /// # Errors

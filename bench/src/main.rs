@@ -10,6 +10,7 @@ use bench::interrupt::Interrupt;
 use bench::machine;
 use bench::report::{self, Report};
 use bench::report_files;
+use bench::rooms;
 use clap::Parser;
 
 const DONE: u8 = 0;
@@ -35,11 +36,23 @@ fn run(command: Command) -> Result<u8, Failure> {
             let (measured, floor) = broadcast::floor(&arguments, &interrupt)?;
             finish(&arguments.run, Report::new("floor", &arguments, &measured, Some(&floor)), None)
         }
+        Command::Broadcast(arguments) if arguments.limit.find_limit => {
+            let interrupt = prepare(&arguments.load.run.generator)?;
+            let (measured, limit) = broadcast::find_limit(&arguments, &interrupt)?;
+            let report = Report { limit: Some(&limit), ..Report::new("broadcast", &arguments, &measured, None) };
+            finish(&arguments.load.run, report, None)
+        }
         Command::Broadcast(arguments) => {
             let interrupt = prepare(&arguments.load.run.generator)?;
             let (measured, floor) = broadcast::broadcast(&arguments, &interrupt)?;
             let report = Report::new("broadcast", &arguments, &measured, floor.as_ref());
             finish(&arguments.load.run, report, arguments.floor_ratio_max)
+        }
+        Command::Rooms(arguments) => {
+            let interrupt = prepare(&arguments.load.run.generator)?;
+            let (measured, limit) = rooms::rooms(&arguments, &interrupt)?;
+            let report = Report { limit: limit.as_ref(), ..Report::new("rooms", &arguments, &measured, None) };
+            finish(&arguments.load.run, report, None)
         }
         Command::Idle(arguments) => {
             let interrupt = prepare(&arguments.generator)?;

@@ -79,6 +79,9 @@ pub struct Measured {
     pub valid: bool,
     /// Why not.
     pub invalid_reasons: Vec<String>,
+    /// The user has ended it early.
+    #[serde(skip)]
+    pub was_interrupted: bool,
     /// Connected clients that were not slow.
     pub connections: u64,
     /// Messages let out.
@@ -217,7 +220,6 @@ impl Source<'_> {
 
 /// What the costs were before the measured window.
 struct Before {
-    at_ns: u64,
     generator: Usage,
     server: Option<Usage>,
     stats: Option<Stats>,
@@ -289,7 +291,6 @@ impl Watched<'_> {
             stats: self.stats.map(StatsSource::read).transpose()?,
             generator: usage(std::process::id())?,
             server: self.server_pid.map(usage).transpose()?,
-            at_ns: clock::now_ns(),
         })
     }
 
@@ -306,7 +307,7 @@ impl Watched<'_> {
     }
 
     fn after(&self, before: &Before, schedule: &Schedule, pushed: &Pushed, pass: &Pass) -> Result<Measured, String> {
-        let seconds = seconds_between(before.at_ns, clock::now_ns());
+        let now_ns = clock::now_ns();
         let spent = usage(std::process::id())?.since(&before.generator);
         // A server that died has no usage any more; its death is a reason of its own.
         let server = self.server_pid.and_then(|pid| usage(pid).ok());
@@ -317,7 +318,7 @@ impl Watched<'_> {
         let gathered = self.fleet.gather(pushed.offered.clone());
         let kernel_drops = NetCounters::read().since(self.net_before);
         let mut measured = Measured::new(gathered, pushed, self.fleet);
-        measured.seconds = seconds.max(seconds_between(schedule.start_ns, schedule.end_ns()));
+        measured.seconds = seconds_between(schedule.start_ns, now_ns.max(schedule.end_ns()));
         measured.generator = Generator { spent, kernel_drops, ..Generator::default() };
         measured.generator.add_threads(&pushed.threads);
         let counts = measured.counts;
@@ -362,6 +363,7 @@ impl Measured {
         Self {
             valid: true,
             invalid_reasons: Vec::new(),
+            was_interrupted: false,
             connections,
             messages: pushed.offered.messages(),
             refused: pushed.offered.refused(),
@@ -400,9 +402,18 @@ impl Measured {
         Some(Death { seconds, connections_ended: ended, why: why.join(", ") })
     }
 
+    /// Marks it as meaningless.
+    pub fn invalidate(&mut self, reason: String) {
+        self.valid = false;
+        if !self.invalid_reasons.contains(&reason) {
+            self.invalid_reasons.push(reason);
+        }
+    }
+
     fn judge(&mut self, schedule: &Schedule, pushed: &Pushed, interrupt: &Interrupt) {
         let reasons = &mut self.invalid_reasons;
         let messages = self.messages;
+        self.was_interrupted = interrupt.is_set();
         if messages == 0 {
             reasons.push("no message was let out".to_owned());
         }

@@ -15,6 +15,7 @@ use crate::cli::{GeneratorArgs, RunArgs};
 use crate::clock;
 use crate::floor::Floor;
 use crate::json;
+use crate::limit::Limit;
 use crate::machine::Machine;
 use crate::measure::Measured;
 use crate::page::{self, Run};
@@ -73,6 +74,9 @@ pub struct Report<'a> {
     pub floor: Option<&'a Floor>,
     /// The server's CPU per delivery over the better floor's.
     pub floor_ratio: Option<f64>,
+    /// What the search for the limit found; what was measured is of its best step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<&'a Limit>,
 }
 
 impl<'a> Report<'a> {
@@ -92,6 +96,7 @@ impl<'a> Report<'a> {
             measured,
             floor,
             floor_ratio: floor_ratio.filter(|_| scenario != "floor"),
+            limit: None,
         }
     }
 
@@ -103,6 +108,9 @@ impl<'a> Report<'a> {
         }
         if run.p99_ms_max.is_some_and(|max| p99 > max) {
             self.bounds_missed.push(format!("p99 was {p99:.1} ms"));
+        }
+        if self.limit.is_some_and(|limit| limit.best.is_none()) {
+            self.bounds_missed.push("no step kept the bounds".to_owned());
         }
         let misrouted = self.measured.counts.misrouted;
         if misrouted > 0 {
@@ -180,6 +188,9 @@ impl<'a> Report<'a> {
         }
         self.slow_row(&mut table);
         self.cost_rows(&mut table);
+        if let Some(limit) = self.limit {
+            limit.rows(&mut table);
+        }
         table.0
     }
 
@@ -199,7 +210,7 @@ impl<'a> Report<'a> {
         if let Some(server) = &measured.server {
             let (each, spent) = (server.cpu_us_per_delivery, &server.spent);
             let rss_mib = spent.rss_bytes >> 20;
-            let waited: f64 = spent.threads.iter().map(|thread| thread.wait_seconds).sum();
+            let waited = spent.wait_seconds();
             table.row(
                 "server CPU",
                 format!(
@@ -236,8 +247,7 @@ impl<'a> Report<'a> {
         if let Some(ratio) = self.floor_ratio {
             table.row("server / better floor", format!("{ratio:.3}"));
         }
-        let busiest = measured.generator.spent.threads.iter().map(|thread| thread.cpu_seconds);
-        let busy = busiest.fold(0.0, f64::max) / measured.seconds.max(1e-9) * 100.0;
+        let busy = measured.generator.busy_percent(measured.seconds);
         table.row(
             "generator",
             format!(
@@ -272,6 +282,10 @@ pub fn write_files(report: &impl Serialize, generator: &GeneratorArgs) -> Result
 pub(crate) struct Table(pub(crate) String);
 
 impl Table {
+    pub(crate) fn line(&mut self, line: &str) {
+        let _ = writeln!(self.0, "{line}"); // a String takes everything
+    }
+
     pub(crate) fn row(&mut self, name: &str, value: impl std::fmt::Display) {
         let _ = writeln!(self.0, "{name:<24}{value}"); // a String takes everything
     }

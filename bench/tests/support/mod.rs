@@ -8,10 +8,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bench::schedule::Mark;
 use halley_protocol::login::Login;
 use halley_protocol::packet::header;
 use halley_protocol::push;
 use halley_protocol::websocket::handshake;
+use serde_json::{Value, json};
 
 /// What a client gets.
 #[derive(Clone, Debug)]
@@ -34,11 +38,22 @@ pub(crate) struct Script {
     pub(crate) welcome: fn(member: i64) -> bool,
     /// The API hangs up instead of taking this message.
     pub(crate) dies_at: u32,
+    /// Whose clients get what is pushed to a room.
+    pub(crate) reroute: fn(room: &str) -> &str,
+    /// Messages that are due at more than this rate, in messages a second, reach nobody.
+    pub(crate) loses_above: f64,
 }
 
 impl Default for Script {
     fn default() -> Self {
-        Self { deliver: |n, _| Delivery::Messages(vec![n]), refuse: |_| false, welcome: |_| true, dies_at: u32::MAX }
+        Self {
+            deliver: |n, _| Delivery::Messages(vec![n]),
+            refuse: |_| false,
+            welcome: |_| true,
+            dies_at: u32::MAX,
+            reroute: |room| room,
+            loses_above: f64::INFINITY,
+        }
     }
 }
 
@@ -52,11 +67,19 @@ pub(crate) struct Server {
 
 #[derive(Default)]
 struct Shared {
-    /// Streams of the clients that are logged in, with their member; true for WebSocket.
-    clients: Mutex<Vec<(TcpStream, i64, bool)>>,
+    clients: Mutex<Vec<Client>>,
     /// Bodies by number, so that a message can be delivered late or again.
     bodies: Mutex<HashMap<u32, Vec<u8>>>,
     pushes: AtomicU32,
+    /// The mark of the first message of the latest pass.
+    first: Mutex<Option<Mark>>,
+}
+
+/// A client that is logged in.
+struct Client {
+    stream: TcpStream,
+    login: Login,
+    ws: bool,
 }
 
 impl Server {
@@ -104,10 +127,10 @@ fn serve_tcp(mut stream: TcpStream, shared: &Shared, script: &Script) -> io::Res
     let length = u32::from_be_bytes(*head.first_chunk().unwrap()) as usize;
     let mut body = vec![0; length - 16];
     stream.read_exact(&mut body)?;
-    let member = Login::parse(&body).unwrap().mid;
-    if (script.welcome)(member) {
+    let login = Login::parse(&body).unwrap();
+    if (script.welcome)(login.mid) {
         stream.write_all(&header(0, 1, 8, 1))?;
-        stay(stream, member, false, shared)?;
+        stay(stream, login, false, shared)?;
     }
     Ok(())
 }
@@ -125,12 +148,12 @@ fn serve_ws(mut stream: TcpStream, shared: &Shared, script: &Script) -> io::Resu
     let bytes = handshake::response(&handshake::accept(key.as_bytes()), &mut answer);
     stream.write_all(&answer[..bytes])?;
     let payload = masked_frame(&mut stream)?;
-    let member = Login::parse(&payload[16..]).unwrap().mid;
-    if (script.welcome)(member) {
+    let login = Login::parse(&payload[16..]).unwrap();
+    if (script.welcome)(login.mid) {
         let mut reply = vec![0x82, 16];
         reply.extend_from_slice(&header(0, 1, 8, 1));
         stream.write_all(&reply)?;
-        stay(stream, member, true, shared)?;
+        stay(stream, login, true, shared)?;
     }
     Ok(())
 }
@@ -154,16 +177,16 @@ fn masked_frame(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
 }
 
 /// Makes a client reachable and reads, without interest, what it says.
-fn stay(mut stream: TcpStream, member: i64, ws: bool, shared: &Shared) -> io::Result<()> {
+fn stay(mut stream: TcpStream, login: Login, ws: bool, shared: &Shared) -> io::Result<()> {
     let writer = stream.try_clone()?;
-    shared.clients.lock().unwrap().push((writer, member, ws));
+    shared.clients.lock().unwrap().push(Client { stream: writer, login, ws });
     io::copy(&mut stream, &mut io::sink()).map(drop)
 }
 
 fn serve_api(stream: TcpStream, shared: &Shared, script: &Script) -> io::Result<()> {
     let mut requests = BufReader::new(stream.try_clone()?);
     loop {
-        let mut length = 0;
+        let (mut length, mut path) = (0, String::new());
         let mut line = String::new();
         loop {
             line.clear();
@@ -173,31 +196,78 @@ fn serve_api(stream: TcpStream, shared: &Shared, script: &Script) -> io::Result<
             if let Some(value) = line.strip_prefix("Content-Length: ") {
                 length = value.trim().parse().unwrap();
             }
+            if let Some(rest) = line.strip_prefix("POST ") {
+                rest.split(' ').next().unwrap().clone_into(&mut path);
+            }
             if line == "\r\n" {
                 break;
             }
         }
         let mut body = vec![0; length];
         requests.read_exact(&mut body)?;
-        let n = shared.pushes.fetch_add(1, Ordering::Relaxed);
-        if n >= script.dies_at {
-            return Ok(());
-        }
-        shared.bodies.lock().unwrap().insert(n, body);
-        let refused = (script.refuse)(n);
-        if !refused {
-            deliver(n, shared, script);
-        }
-        let answer = r#"{"code":0,"message":""}"#;
-        let status = if refused { "503 Busy" } else { "200 OK" };
+        let Some((status, answer)) = call(&path, &body, shared, script) else { return Ok(()) };
         write!(&stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{answer}", answer.len())?;
     }
 }
 
-fn deliver(n: u32, shared: &Shared, script: &Script) {
+/// Status and body of the answer to a call of goim's API or Halley's; none: hang up.
+fn call(path: &str, body: &[u8], shared: &Shared, script: &Script) -> Option<(&'static str, String)> {
+    if path != "/v1/push" {
+        let of = |name: &str| path.split(['?', '&']).find_map(|part| part.strip_prefix(name)).unwrap();
+        let room = format!("{}://{}", of("type="), of("room="));
+        let status = if take(&room, body.to_vec(), shared, script)? { "200 OK" } else { "503 Busy" };
+        return Some((status, r#"{"code":0,"message":""}"#.to_owned()));
+    }
+    let pushes: Value = serde_json::from_slice(body).unwrap();
+    let mut results = Vec::new();
+    for push in pushes.as_array().unwrap_or(&vec![pushes.clone()]) {
+        let payload = BASE64_STANDARD.decode(push["payload"]["base64"].as_str().unwrap()).unwrap();
+        let taken = take(push["target"]["room"].as_str().unwrap(), payload, shared, script)?;
+        results.push(if taken { json!({ "dispatched": 1, "offline": 0 }) } else { json!({ "error": {} }) });
+    }
+    Some(("200 OK", json!({ "results": results }).to_string()))
+}
+
+/// Takes a message for a room: false if it is refused, none if the server dies.
+fn take(room: &str, body: Vec<u8>, shared: &Shared, script: &Script) -> Option<bool> {
+    let n = shared.pushes.fetch_add(1, Ordering::Relaxed);
+    if n >= script.dies_at {
+        return None;
+    }
+    let too_fast = shared.rate(&body) > script.loses_above;
+    shared.bodies.lock().unwrap().insert(n, body);
+    let refused = (script.refuse)(n);
+    if !refused && !too_fast {
+        deliver(n, (script.reroute)(room), shared, script);
+    }
+    Some(!refused)
+}
+
+impl Shared {
+    /// Messages a second at which those between the first message of the pass and this one are due.
+    #[allow(clippy::cast_precision_loss, reason = "times of a test")]
+    fn rate(&self, body: &[u8]) -> f64 {
+        let mark = Mark::read(body.first_chunk().unwrap());
+        let mut first = self.first.lock().unwrap();
+        let first = match *first {
+            Some(first) if first.run == mark.run && first.sequence != mark.sequence => first,
+            _ => {
+                *first = Some(mark);
+                return 0.0;
+            }
+        };
+        let messages = f64::from(mark.sequence) - f64::from(first.sequence);
+        messages / ((mark.due_ns as f64 - first.due_ns as f64) / 1e9)
+    }
+}
+
+fn deliver(n: u32, room: &str, shared: &Shared, script: &Script) {
     let bodies = shared.bodies.lock().unwrap();
-    for (stream, member, ws) in shared.clients.lock().unwrap().iter_mut() {
-        let bytes = match (script.deliver)(n, *member) {
+    for Client { stream, login, ws } in shared.clients.lock().unwrap().iter_mut() {
+        if login.room_id != room {
+            continue;
+        }
+        let bytes = match (script.deliver)(n, login.mid) {
             Delivery::Bytes(bytes) => bytes,
             Delivery::Messages(messages) if messages.is_empty() => continue,
             Delivery::Messages(messages) => {
