@@ -2,6 +2,7 @@
 mod broker;
 mod check;
 mod conformance;
+mod fuzz;
 mod tidy;
 
 use std::{
@@ -16,6 +17,7 @@ Usage: cargo xtask COMMAND
 Commands:
   check   formatting, clippy, every test, documentation, tidy; all failures together (exit 1 if any)
   conformance  RFC 6455 and goim's rules against the real server: [--full] [--target URL] [--write]
+  fuzz    every fuzz target, or those named: [--seconds S] [TARGET]...
   kafka   a real broker on loopback: up [PROPERTY...], topic NAME PARTITIONS, down, fetch (what up needs)
   tidy    the rules of style that a program can check";
 
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["check"] => exit(check::run(&root())),
         ["conformance", ref arguments @ ..] => exit(conformance::run(&root(), arguments)),
+        ["fuzz", ref arguments @ ..] => exit(fuzz::run(&root(), arguments)),
         ["kafka", ref arguments @ ..] => exit(broker::run(&root(), arguments)),
         ["tidy"] => exit(tidy_alone(&root())),
         ["help" | "--help" | "-h"] => {

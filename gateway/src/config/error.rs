@@ -44,10 +44,16 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.place)?;
         if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
+            write_line(f, &self.key)?;
+            f.write_str(": ")?;
         }
-        f.write_str(&self.problem)
+        write_line(f, &self.problem)
     }
+}
+
+/// Writes text of the file so that it stays within its line: in TOML also a key can hold a line's end.
+fn write_line(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    text.chars().try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_debug()) } else { write!(f, "{c}") })
 }
 
 impl std::error::Error for ConfigError {}

@@ -35,6 +35,7 @@ fn errors_name_file_line_key_and_what_would_be_right() {
         ("shards = \"two\"".into(), &["halley.toml:1: shards", "\"auto\" or a number"]),
         ("shards = 65".into(), &["halley.toml:1: shards", "1 to 64"]),
         ("connections_max = ".into(), &["halley.toml:1"]),
+        ("\"a\\nb\" = 1".into(), &["halley.toml:1: a\\nb: unknown field"]),
         (listener("transport = \"udp\""), &["halley.toml:6: listener[0].transport", "udp", "`tcp` or `ws`"]),
         (listener("dialect = \"goim-v1\""), &["halley.toml:6: listener[0].dialect", "not in this version", "goim-v2"]),
         (listener("dialect = \"echo\""), &["listener[0].dialect", "transport = \"ws\""]),

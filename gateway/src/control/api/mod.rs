@@ -27,6 +27,7 @@ use super::app::App;
 use crate::config::Auth;
 
 pub(super) use fault::Fault;
+pub use push::read_push;
 
 /// What handlers share.
 type Shared = Arc<App>;

@@ -96,6 +96,14 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence.eq_ignore_ascii_case("application/json")
 }
 
+/// What a body would dispatch, as operations and payloads, or the status that refuses it. For fuzzing.
+pub fn read_push(body: &[u8]) -> Result<Vec<(i32, Vec<u8>)>, u16> {
+    match parse(body) {
+        Ok(pushes) => Ok(pushes.into_iter().map(|push| (push.operation, push.body)).collect()),
+        Err(fault) => Err(fault.status()),
+    }
+}
+
 /// Reads and checks all of it before any of it is dispatched.
 fn parse(body: &[u8]) -> Result<Vec<Push>, Fault> {
     let is_array = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');

@@ -1,0 +1,4 @@
+//! goim packets, see `fuzzing::packets`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzzing::packets(data));
