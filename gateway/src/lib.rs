@@ -12,4 +12,5 @@ pub mod order;
 pub mod payload;
 pub mod reason;
 pub mod shard;
+pub mod source;
 pub mod stats;

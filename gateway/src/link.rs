@@ -1,7 +1,7 @@
 //! The two queues between a shard and the rest, their credits, and who wakes whom.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
@@ -47,6 +47,8 @@ pub struct ShardLink {
     reports: ArrayQueue<Report>,
     /// Places in `pushes` that are not taken.
     credits: CachePadded<AtomicUsize>,
+    /// Pushes that the shard has taken, since its start.
+    taken: CachePadded<AtomicU64>,
     /// What the pushes that have a place weigh together.
     weight: CachePadded<AtomicUsize>,
     parked: CachePadded<Parked>,
@@ -75,6 +77,7 @@ impl ShardLink {
             pushes: ArrayQueue::new(pushes_max),
             reports: ArrayQueue::new(limits::REPORTS_MAX),
             credits: CachePadded::new(AtomicUsize::new(pushes_max)),
+            taken: CachePadded::default(),
             weight: CachePadded::default(),
             parked: CachePadded::default(),
             owes: CachePadded::default(),
@@ -127,6 +130,18 @@ impl ShardLink {
         Ok(())
     }
 
+    /// Pushes that the shard has taken, since its start.
+    pub fn pushes_taken(&self) -> u64 {
+        self.taken.load(Ordering::Acquire)
+    }
+
+    /// At least the pushes that were put, since the start, when this was called.
+    pub fn pushes_put(&self) -> u64 {
+        // In this order: what is taken in between counts twice, and nothing is left out.
+        let waiting = self.pushes.len() as u64;
+        waiting + self.pushes_taken()
+    }
+
     /// Takes the shard's next report.
     pub fn next_report(&self) -> Option<Report> {
         self.reports.pop()
@@ -169,6 +184,8 @@ impl ShardLink {
     /// Takes the next push and gives its place back. Before it is carried out, `next_control` must be empty.
     pub fn next_push(&self) -> Option<Order> {
         let order = self.pushes.pop()?;
+        // The shard alone writes it.
+        self.taken.store(self.taken.load(Ordering::Relaxed) + 1, Ordering::Release);
         self.return_credit(order.weight());
         Some(order)
     }

@@ -18,6 +18,7 @@ pub(super) fn check(settings: &Settings, sources: &Sources) -> Result<(), Config
     let check = Check { settings, sources };
     check.ranges()?;
     check.api()?;
+    check.kafka()?;
     check.listeners()?;
     if sources.is_dev() { check.loopback_only() } else { Ok(()) }
 }
@@ -49,9 +50,6 @@ impl Check<'_> {
     fn ranges(&self) -> Result<(), ConfigError> {
         let Settings { shard, nodes, .. } = self.settings;
         let payload = limits::PAYLOAD_BYTES_MAX as u64;
-        if self.settings.kafka.is_some() {
-            return self.wrong("kafka", "is not in this version: remove the table; pushes come in through the API");
-        }
         if let Some(connections_max) = self.settings.connections_max {
             self.range(
                 "connections_max",
@@ -110,6 +108,25 @@ impl Check<'_> {
                 format!("a token has at least {TOKEN_BYTES_MIN} visible ASCII characters: make one with `head -c 32 /dev/urandom | base64`"),
             ),
             None => Ok(()),
+        }
+    }
+
+    fn kafka(&self) -> Result<(), ConfigError> {
+        let Some(kafka) = &self.settings.kafka else { return Ok(()) };
+        if kafka.brokers.is_empty() {
+            return self.wrong("kafka.brokers", "is empty: name at least one broker, such as [\"127.0.0.1:9092\"]");
+        }
+        if kafka.topic.is_empty() {
+            return self.wrong("kafka.topic", "is empty: name the topic with the jobs");
+        }
+        if kafka.dead_letter_topic == kafka.topic {
+            return self.wrong("kafka.dead_letter_topic", "is kafka.topic, which would read it again: name another");
+        }
+        self.range("kafka.produce_ms_max", kafka.produce_ms_max.into(), 100, 600_000)?;
+        self.range("kafka.fetched_bytes_max", kafka.fetched_bytes_max.into(), 1 << 14, 1 << 30)?;
+        match kafka.properties() {
+            Err(name) => self.wrong("kafka.client", format!("{name} has no plain value: write \"{name}\" = \"…\"")),
+            Ok(_) => crate::source::kafka::check(kafka).or_else(|problem| self.wrong("kafka.client", problem)),
         }
     }
 

@@ -78,6 +78,40 @@ pub const KEYS: &[Key] = &[
     key("nodes.backoff.base_delay", "3", "First delay, seconds."),
     key("nodes.backoff.factor", "1.8", "Growth per attempt."),
     key("nodes.backoff.jitter", "0.3", "Random part of a delay."),
+    key(
+        "kafka.brokers",
+        "[]",
+        "Brokers, such as `[\"127.0.0.1:9092\"]`. With `[kafka]` the API produces to the topic, and clients get what is read from it.",
+    ),
+    key("kafka.topic", "\"goim-push-topic\"", "The topic with the jobs."),
+    key(
+        "kafka.format",
+        "\"auto\"",
+        "How jobs are written: `auto`, `halley`, `goim-v2`, `goim-v1`, `plain` ([kafka](kafka.md)).",
+    ),
+    key(
+        "kafka.start",
+        "\"latest\"",
+        "Where to begin without a position: `latest`, `earliest`, `offset:N`, or `time:N` in milliseconds since 1970.",
+    ),
+    key(
+        "kafka.position_file",
+        "\"\"",
+        "File with the next offset of each partition; what it names is where a start goes on. Empty: none.",
+    ),
+    key("kafka.job_age_ms_max", "0", "Older jobs are counted as expired and not dispatched. 0: none is too old."),
+    key(
+        "kafka.dead_letter_topic",
+        "\"\"",
+        "Records that are no jobs are produced to it, with the reason in a header. Empty: they are only counted and logged.",
+    ),
+    key("kafka.produce_ms_max", "5000", "How long a call waits for Kafka's acknowledgement (503 beyond)."),
+    key("kafka.fetched_bytes_max", "4194304", "Bytes of records that are fetched ahead of each partition."),
+    key(
+        "kafka.client.*",
+        "(none)",
+        "Properties of librdkafka by their names, such as `\"security.protocol\"`; those that Halley's promises rest on are refused.",
+    ),
     key("log.format", "\"json\"", "`json` or `text`, one line per event on standard error."),
     key(
         "log.level",

@@ -3,12 +3,14 @@
 mod capacity;
 mod check;
 mod error;
+mod kafka;
 mod keys;
 mod layers;
 mod settings;
 
 pub use capacity::{Host, Plan};
 pub use error::{ConfigError, Place};
+pub use kafka::{JobFormat, Kafka, Start};
 pub use keys::{KEYS, Key, table};
 pub use layers::Sources;
 pub use settings::{
@@ -45,11 +47,14 @@ impl Config {
         self.dev || self.settings.listener.iter().any(|listener| listener.dialect == Dialect::Echo)
     }
 
-    /// The resolved configuration as TOML. Tokens are hidden, since this gets pasted into tickets.
+    /// The resolved configuration as TOML. Tokens and passwords are hidden, since this gets pasted into tickets.
     pub fn to_toml(&self) -> String {
         let mut settings = self.settings.clone();
         for token in &mut settings.api.tokens {
             *token = HIDDEN.into();
+        }
+        if let Some(kafka) = &mut settings.kafka {
+            kafka.hide_secrets(HIDDEN);
         }
         toml::to_string(&settings).expect("settings are tables of plain values")
     }

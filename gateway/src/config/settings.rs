@@ -5,6 +5,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::kafka::Kafka;
+
 /// The whole file. `None` in a field means that the machine or another key decides.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -31,9 +33,9 @@ pub struct Settings {
     pub log: Log,
     /// `[[listener]]`.
     pub listener: Vec<Listener>,
-    /// `[kafka]`; named, not in this version.
+    /// `[kafka]`. `None`: the API dispatches directly.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kafka: Option<toml::Table>,
+    pub kafka: Option<Kafka>,
 }
 
 impl Default for Settings {

@@ -47,7 +47,12 @@ fn errors_name_file_line_key_and_what_would_be_right() {
             &["halley.toml:3: listener[0].bind", "is missing"],
         ),
         (listener("tls = true"), &["halley.toml:6: listener[0].tls", "not in this version"]),
-        (format!("{OPEN}[kafka]\nbrokers = []"), &["halley.toml:6: kafka", "not in this version"]),
+        (format!("{OPEN}[kafka]\nbrokers = []"), &["halley.toml:7: kafka.brokers", "127.0.0.1:9092"]),
+        (format!("{OPEN}{KAFKA}start = \"now\""), &["halley.toml:8: kafka.start", "\"latest\""]),
+        (format!("{OPEN}{KAFKA}client = {{ acks = 1 }}"), &["halley.toml:8: kafka.client", "acks", "Halley"]),
+        (format!("{OPEN}{KAFKA}client = {{ \"no.such\" = 1 }}"), &["halley.toml:8: kafka.client", "no.such"]),
+        (format!("{OPEN}{KAFKA}client = {{ \"client.id\" = [] }}"), &["kafka.client", "client.id", "plain value"]),
+        (format!("{OPEN}{KAFKA}dead_letter_topic = \"goim-push-topic\""), &["kafka.dead_letter_topic", "another"]),
         (listener("path = \"sub\""), &["listener[0].path", "\"/sub\""]),
         (listener("origins = [\"https://a\"]"), &["listener[0].origins", "transport = \"ws\""]),
         (listener("outbox_bytes_max = 16000"), &["listener[0].outbox_bytes_max", "shard.run_bytes_max", "16384"]),
@@ -215,12 +220,23 @@ fn flatten(prefix: &str, value: &toml::Value, out: &mut BTreeSet<(String, String
     }
 }
 
+const KAFKA: &str = "[kafka]\nbrokers = [\"127.0.0.1:1\"]\n";
+
+#[test]
+fn a_printed_configuration_keeps_kafkas_passwords_to_itself() {
+    let text = format!("{OPEN}{KAFKA}[kafka.client]\n\"sasl.username\" = \"u\"\n\"sasl.password\" = \"open sesame\"");
+    let printed = Config::load(&file(&text), &host()).expect("right").to_toml();
+    assert!(!printed.contains("sesame") && printed.contains("\"u\""), "{printed}");
+}
+
 #[test]
 fn every_key_is_documented_with_its_default() {
+    let client = toml::Table::from_iter([("*".to_owned(), "".into())]);
     let settings = Settings {
         connections_max: Some(1),
         key_connections_max: Some(1),
         listener: vec![Listener::default()],
+        kafka: Some(Kafka { client, ..Kafka::default() }),
         ..Settings::default()
     };
     let mut code = BTreeSet::new();

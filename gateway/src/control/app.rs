@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_channel::{mpsc, oneshot};
 
@@ -13,6 +13,7 @@ use crate::dispatch::Dispatch;
 use crate::ids::ConnWord;
 use crate::link::ShardLink;
 use crate::order::Inspection;
+use crate::source::kafka::Kafka;
 
 /// Shared by all handlers.
 pub struct App {
@@ -28,6 +29,8 @@ pub struct App {
     pub links: Arc<[Arc<ShardLink>]>,
     /// What control counts.
     pub tallies: Arc<Tallies>,
+    /// Where pushes go instead, if it is configured; set before the API serves.
+    pub kafka: OnceLock<Kafka>,
     /// A drain has begun: `/readyz` says no.
     pub draining: AtomicBool,
     /// The way to control.

@@ -1,5 +1,7 @@
 //! `/metrics`: OpenMetrics text over the shards' own counters, summed over shards. `/v1/stats` has them one by one.
 
+mod kafka;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -89,7 +91,8 @@ impl Collector for Source {
             1e-6,
         )?;
         let runs = self.spread(|s| &s.run_messages);
-        runs.encode(&mut encoder, ("run_messages", "Messages joined into one run"), None, 1.0)
+        runs.encode(&mut encoder, ("run_messages", "Messages joined into one run"), None, 1.0)?;
+        app.kafka.get().map_or(Ok(()), |source| kafka::encode(&mut encoder, source.stats()))
     }
 }
 
@@ -123,10 +126,7 @@ impl Source {
 
     fn spread(&self, of: impl Fn(&ShardStats) -> &Spread) -> Histogram {
         let mut histogram = Histogram { counts: [0; SPREAD_BUCKETS], sum: 0 };
-        for spread in self.shards().map(of) {
-            histogram.sum += spread.sum();
-            histogram.counts.iter_mut().zip(spread.counts()).for_each(|(sum, count)| *sum += count);
-        }
+        self.shards().for_each(|stats| histogram.add(of(stats)));
         histogram
     }
 }
@@ -162,6 +162,11 @@ struct Histogram {
 }
 
 impl Histogram {
+    fn add(&mut self, spread: &Spread) {
+        self.sum += spread.sum();
+        self.counts.iter_mut().zip(spread.counts()).for_each(|(sum, count)| *sum += count);
+    }
+
     /// `scale` turns a recorded value into the metric's unit.
     #[allow(clippy::cast_precision_loss, reason = "metrics are f64")]
     fn encode(

@@ -68,7 +68,7 @@ pub(super) fn start(
 }
 
 /// A panic of a shard is a bug; what is left of the process would be a gateway with a hole.
-struct AbortOnPanic;
+pub(crate) struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::io;
 use std::net::Shutdown;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_channel::mpsc::{UnboundedReceiver, unbounded};
@@ -28,6 +28,7 @@ use crate::directory::{DirectoryWriter, HashSecret};
 use crate::dispatch::Dispatch;
 use crate::limits;
 use crate::link::{ControlBell, ShardLink};
+use crate::source::kafka::Kafka;
 
 /// Entries of control's ring.
 const RING_ENTRIES: u32 = 256;
@@ -49,6 +50,9 @@ pub enum StartError {
         /// Its own sentence.
         cause: String,
     },
+    /// Kafka does not start.
+    #[error("{0}")]
+    Kafka(String),
     /// Something of the system that control needs.
     #[error("{what}: {cause}")]
     System {
@@ -76,6 +80,7 @@ pub fn run(config: Config, run_shard: RunShard) -> Result<(), StartError> {
     let (app, machine, commands) = assemble(config, bound, links, bell);
     runtime.block_on(async {
         machine::spawn(&machine, commands).map_err(system("waiting on an eventfd"))?;
+        start_kafka(&app)?;
         serve(&app, &machine, signals, sockets.api, sockets.api_passed).await
     })
 }
@@ -105,6 +110,7 @@ pub fn assemble(
     let machine = Machine::new(control, Arc::clone(&links), bell, Arc::clone(&tallies));
     let app = App {
         dispatch: Dispatch::new(Arc::clone(&directory), Arc::clone(&links)),
+        kafka: OnceLock::new(),
         draining: AtomicBool::new(false),
         tallies,
         links,
@@ -129,6 +135,16 @@ fn policy(config: &Config) -> Policy {
             KeyPolicy::Share => decide::KeyPolicy::Share,
         },
     }
+}
+
+/// Reads from Kafka, and lets the API produce to it, if it is configured.
+fn start_kafka(app: &App) -> Result<(), StartError> {
+    let Some(settings) = &app.config.settings.kafka else { return Ok(()) };
+    let dispatch = Dispatch::new(Arc::clone(&app.directory), Arc::clone(&app.links));
+    let kafka = Kafka::start(settings, dispatch, Arc::clone(&app.links), app.config.plan.cpus.clone());
+    let first = app.kafka.set(kafka.map_err(StartError::Kafka)?).is_ok();
+    assert!(first, "started once");
+    Ok(())
 }
 
 async fn serve(
@@ -179,11 +195,18 @@ async fn drain(app: &App, machine: &RefCell<Machine>) {
     let deadline_ms = app.config.settings.drain_ms_max;
     tracing::info!(event = "drain", deadline_ms, connections = app.directory.connections());
     app.draining.store(true, Ordering::Relaxed);
+    // What is not dispatched is left for the next start.
+    if let Some(kafka) = app.kafka.get() {
+        kafka.stop();
+    }
     let drained = machine.borrow_mut().drain(deadline_ms);
     let patience = Duration::from_millis(deadline_ms.into()) + DRAIN_GRACE;
     if monoio::time::timeout(patience, drained).await.is_ok() {
         tracing::info!(event = "stopped");
     } else {
         tracing::warn!(event = "stopped", "a shard did not drain in time");
+    }
+    if let Some(kafka) = app.kafka.get() {
+        kafka.finish();
     }
 }

@@ -183,8 +183,8 @@ fn read_any<'a>(record: &Record<'a>) -> Result<Job<'a>, JobReject> {
     }
 }
 
-/// What every format has in common.
-fn check(job: &Job<'_>, limits: &JobLimits) -> Result<(), JobReject> {
+/// Checks what every format has in common.
+pub fn check(job: &Job<'_>, limits: &JobLimits) -> Result<(), JobReject> {
     let (count, named_well) = match &job.target {
         JobTarget::Keys(keys) => (keys.len(), keys.iter().all(|key| (1..=limits.key_bytes_max).contains(&key.len()))),
         JobTarget::Members(members) => (members.len(), true),

@@ -42,7 +42,7 @@ pub struct Broker {
 impl Broker {
     /// Starts the broker of this folder, made if it is not there, and waits until it serves; it goes on when this
     /// process ends. `properties` are further
-    /// lines of its `server.properties`, in which `{PORT2}` stands for a further free port.
+    /// lines of its `server.properties`, in which `{PORT}` and `{CONTROLLER}` stand for its two ports.
     pub fn start(jars: &Jars, folder: &Path, properties: &str) -> Result<Self> {
         fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         if let Some(running) = Self::running(folder) {
@@ -198,7 +198,7 @@ fn named(what: &'static str) -> impl Fn(io::Error) -> String {
 /// Small, quick to start and to be let in again after a crash, and nothing made that nobody asked for.
 fn server_properties(folder: &Path, port: u16, further: &str) -> Result<String> {
     let controller = free_port()?;
-    let further = further.replace("{PORT2}", &free_port()?.to_string());
+    let further = further.replace("{PORT}", &port.to_string()).replace("{CONTROLLER}", &controller.to_string());
     let data = folder.join("data");
     // A further line of the same name counts: Java's properties take the last.
     Ok(format!(

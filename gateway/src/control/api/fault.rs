@@ -6,10 +6,12 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use halley_protocol::job::JobReject;
 use serde_json::json;
 
 use super::goim::{REQUEST_ERROR, SERVER_ERROR, envelope};
 use crate::dispatch::DispatchError;
+use crate::source::kafka::ProduceError;
 
 /// A failed call.
 #[derive(Clone, Debug)]
@@ -98,6 +100,29 @@ impl From<DispatchError> for Fault {
         match error {
             DispatchError::Full => Self::busy("a shard's queue is full and nobody got the push; try again"),
             DispatchError::PayloadTooBig | DispatchError::TooManyTargets => Self::too_large(error.to_string()),
+        }
+    }
+}
+
+impl From<ProduceError> for Fault {
+    fn from(error: ProduceError) -> Self {
+        match error {
+            ProduceError::TooLarge => Self::too_large("the push is larger than the brokers take"),
+            ProduceError::Away => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unacknowledged",
+                "Kafka did not acknowledge the push within kafka.produce_ms_max; try again, it may come twice",
+            ),
+        }
+    }
+}
+
+impl From<JobReject> for Fault {
+    fn from(reject: JobReject) -> Self {
+        match reject {
+            JobReject::TooLarge => DispatchError::PayloadTooBig.into(),
+            JobReject::TooManyTargets => DispatchError::TooManyTargets.into(),
+            _ => Self::bad_request("the push names nobody, or somebody by a name that is empty or too long"),
         }
     }
 }

@@ -4,6 +4,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use halley_protocol::job::{self, JobReject};
 use serde_json::{Value, json};
 
 use super::aside::aside;
@@ -11,6 +12,7 @@ use super::params::Params;
 use super::{Fault, Shared};
 use crate::directory::RoomCount;
 use crate::dispatch::Target;
+use crate::source;
 
 /// The call was understood and done.
 const OK: i32 = 0;
@@ -42,6 +44,23 @@ fn done() -> Response {
     envelope(OK, "", None)
 }
 
+/// Dispatches, or produces where Kafka is configured.
+async fn push(app: &Shared, target: Target, operation: i32, message: &[u8]) -> Answer {
+    let Some(kafka) = app.kafka.get() else {
+        app.dispatch.push(&target, operation, message)?;
+        return Ok(done());
+    };
+    let job = source::job(target, operation, message);
+    match job::check(&job, &source::JOB_LIMITS) {
+        Ok(()) => {}
+        // Nobody is no mistake to goim.
+        Err(JobReject::NoTarget) => return Ok(done()),
+        Err(reject) => return Err(reject.into()),
+    }
+    kafka.produce(&job).await?;
+    Ok(done())
+}
+
 /// `POST /goim/push/keys?operation&keys…`
 pub(super) async fn push_keys(State(app): State<Shared>, params: Params, message: Bytes) -> Answer {
     let operation = params.number("operation")?;
@@ -50,32 +69,28 @@ pub(super) async fn push_keys(State(app): State<Shared>, params: Params, message
         // What goim makes of its directory's complaint about a call without keys.
         return Ok(envelope(REQUEST_ERROR, "", None));
     }
-    app.dispatch.push(&Target::Keys(keys), operation, &message)?;
-    Ok(done())
+    push(&app, Target::Keys(keys), operation, &message).await
 }
 
 /// `POST /goim/push/mids?operation&mids…`
 pub(super) async fn push_mids(State(app): State<Shared>, params: Params, message: Bytes) -> Answer {
     let operation = params.number("operation")?;
     let members = params.numbers("mids")?;
-    app.dispatch.push(&Target::Members(members), operation, &message)?;
-    Ok(done())
+    push(&app, Target::Members(members), operation, &message).await
 }
 
 /// `POST /goim/push/room?operation&type&room`
 pub(super) async fn push_room(State(app): State<Shared>, params: Params, message: Bytes) -> Answer {
     let operation = params.required_number("operation")?;
     let room = room_key(params.required("type")?, params.required("room")?);
-    app.dispatch.push(&Target::Room(room), operation, &message)?;
-    Ok(done())
+    push(&app, Target::Room(room), operation, &message).await
 }
 
 /// `POST /goim/push/all?operation&speed`. The speed is read and not applied: shards pace a broadcast themselves.
 pub(super) async fn push_all(State(app): State<Shared>, params: Params, message: Bytes) -> Answer {
     let operation = params.required_number("operation")?;
     params.number::<i32>("speed")?;
-    app.dispatch.push(&Target::All, operation, &message)?;
-    Ok(done())
+    push(&app, Target::All, operation, &message).await
 }
 
 /// `GET /goim/online/top?type&limit`

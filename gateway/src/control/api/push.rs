@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use super::{Fault, Shared};
 use crate::dispatch::{DispatchError, Target};
 use crate::limits;
+use crate::source;
+use crate::source::kafka::Kafka;
 
 /// Pushes of one call.
 const PUSHES_MAX: usize = 1000;
@@ -63,6 +65,9 @@ pub(super) async fn push(State(app): State<Shared>, headers: HeaderMap, body: By
         return Err(Fault::not_json());
     }
     let pushes = parse(&body)?;
+    if let Some(kafka) = app.kafka.get() {
+        return produce(kafka, pushes).await;
+    }
     let mut results = Vec::with_capacity(pushes.len());
     let mut took = 0;
     for push in &pushes {
@@ -80,6 +85,32 @@ pub(super) async fn push(State(app): State<Shared>, headers: HeaderMap, body: By
         return Err(DispatchError::Full.into());
     }
     Ok(Json(json!({ "results": results })))
+}
+
+/// Produces in order, and answers when Kafka has acknowledged or given up on each. 503 means that it has none.
+async fn produce(kafka: &Kafka, pushes: Vec<Push>) -> Result<Json<Value>, Fault> {
+    let sent: Vec<_> = pushes
+        .into_iter()
+        .map(|push| (kafka.produce(&source::job(push.target, push.operation, &push.body)), push.id))
+        .collect();
+    let (mut results, mut refused, mut took) = (Vec::with_capacity(sent.len()), None, 0);
+    for (outcome, id) in sent {
+        let result = match outcome.await {
+            Ok((partition, offset)) => {
+                took += 1;
+                json!({ "partition": partition, "offset": offset })
+            }
+            Err(error) => {
+                let fault = Fault::from(error);
+                json!({ "error": refused.insert(fault).to_json() })
+            }
+        };
+        results.push(with_id(result, id.as_deref()));
+    }
+    match refused {
+        Some(fault) if took == 0 => Err(fault),
+        _ => Ok(Json(json!({ "results": results }))),
+    }
 }
 
 fn with_id(mut result: Value, id: Option<&str>) -> Value {

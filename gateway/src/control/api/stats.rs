@@ -1,19 +1,23 @@
 //! `GET /v1/stats`: every shard's counters as they are.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::State;
+use halley_protocol::job::JobReject;
 use serde_json::{Map, Value, json};
 
 use super::Shared;
 use crate::reason::{CloseReason, DropReason, Reject};
+use crate::source::stats::{KafkaStats, Partition};
 use crate::stats::{Counter, ShardStats, Spread};
 
 pub(super) async fn stats(State(app): State<Shared>) -> Json<Value> {
     Json(json!({
         "shards": app.links.iter().map(|link| shard(&link.stats)).collect::<Vec<_>>(),
-        "kafka": [],
+        "kafka": app.kafka.get().map_or_else(Vec::new, |kafka| partitions(kafka.stats())),
+        "kafka_source": app.kafka.get().map(|kafka| source(kafka.stats())),
         "logins": app.tallies.logins(),
         "online": app.directory.connections(),
         "addresses": app.directory.addresses(),
@@ -48,6 +52,38 @@ fn shard(stats: &ShardStats) -> Value {
         "pinned_bytes": stats.pinned_bytes.get(),
         "turn_us": spread(&stats.turn_us),
         "run_messages": spread(&stats.run_messages),
+    })
+}
+
+fn partitions(stats: &KafkaStats) -> Vec<Value> {
+    let partition = |partition: Arc<Partition>| {
+        json!({
+            "partition": partition.number,
+            "position": partition.position.load(Ordering::Relaxed),
+            "end": partition.end.load(Ordering::Relaxed),
+            "lag": partition.lag(),
+            "lag_seconds": partition.lag_seconds(),
+            "blocked": partition.blocked.load(Ordering::Relaxed),
+        })
+    };
+    stats.partitions().into_iter().map(partition).collect()
+}
+
+fn source(stats: &KafkaStats) -> Value {
+    json!({
+        "state": stats.state().name(),
+        "detail": stats.detail(),
+        "dispatched": stats.dispatched.get(),
+        "expired": stats.expired.get(),
+        "rejects": named(values(&stats.rejects), JobReject::ALL.map(JobReject::name)),
+        "repeats": stats.repeats.get(),
+        "pauses": stats.pauses.get(),
+        "missed": stats.missed.load(Ordering::Relaxed),
+        "produced": stats.produced.load(Ordering::Relaxed),
+        "produce_failed": stats.produce_failed.load(Ordering::Relaxed),
+        "dead_letters": stats.dead_letters.load(Ordering::Relaxed),
+        "dead_letters_failed": stats.dead_letters_failed.load(Ordering::Relaxed),
+        "dispatch_ms": spread(&stats.dispatch_ms),
     })
 }
 

@@ -1,0 +1,143 @@
+//! How librdkafka is set up: Halley's defaults, what the operator adds, and what must not be changed.
+
+use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::config;
+
+/// What Halley's promises rest on, with the key that says it instead.
+const OURS: &[(&str, &str)] = &[
+    ("bootstrap.servers", "kafka.brokers"),
+    ("metadata.broker.list", "kafka.brokers"),
+    ("queued.max.messages.kbytes", "kafka.fetched_bytes_max"),
+    ("message.timeout.ms", "kafka.produce_ms_max"),
+    ("delivery.timeout.ms", "kafka.produce_ms_max"),
+    ("auto.offset.reset", "kafka.start"),
+    ("enable.auto.commit", ""),
+    ("enable.auto.offset.store", ""),
+    ("enable.partition.eof", ""),
+    ("enable.idempotence", ""),
+    ("acks", ""),
+    ("request.required.acks", ""),
+];
+
+/// How long an error explains a state.
+const FRESH: Duration = Duration::from_secs(15);
+
+/// Checks the properties of `[kafka.client]` without connecting; the error is a sentence.
+pub fn check(settings: &config::Kafka) -> Result<(), String> {
+    for (name, key) in OURS {
+        if settings.client.contains_key(*name) {
+            let instead = if key.is_empty() { "cannot be changed".into() } else { format!("is set by {key}") };
+            return Err(format!("{name} is Halley's and {instead}: remove it"));
+        }
+    }
+    for config in [consumer(settings), producer(settings)] {
+        config.create_native_config().map_err(|error| sentence(&error))?;
+    }
+    Ok(())
+}
+
+fn sentence(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, problem, name, _) => format!("{name}: {problem}"),
+        other => other.to_string(),
+    }
+}
+
+fn base() -> ClientConfig {
+    let mut config = ClientConfig::new();
+    // A broker that comes back is found within half a second.
+    config.set("client.id", "halley").set("reconnect.backoff.max.ms", "500").set("log.connection.close", "false");
+    config.set_log_level(RDKafkaLogLevel::Info);
+    config
+}
+
+/// What the operator says goes over the defaults, what is Halley's over that.
+fn finish(mut config: ClientConfig, settings: &config::Kafka, ours: &[(&str, &str)]) -> ClientConfig {
+    for (name, value) in settings.properties().unwrap_or_default() {
+        config.set(name, value);
+    }
+    config.set("bootstrap.servers", settings.brokers.join(","));
+    for (name, value) in ours {
+        config.set(*name, *value);
+    }
+    config
+}
+
+/// Reads by manual assignment: no group, no commits, no jump when an offset is gone.
+pub(super) fn consumer(settings: &config::Kafka) -> ClientConfig {
+    let mut config = base();
+    let fetched = settings.fetched_bytes_max.to_string();
+    // librdkafka delivers nothing without a group, though none is joined. A small backoff: with little fetched
+    // ahead the default of a second would be most of the time.
+    config.set("group.id", "halley").set("fetch.queue.backoff.ms", "5").set("fetch.error.backoff.ms", "100");
+    // One question to a broker is open at a time. While a full partition is left out of it, it waits for the others:
+    // this is how long the partition may wait for the next one.
+    config.set("fetch.wait.max.ms", "20");
+    config.set("fetch.message.max.bytes", &fetched).set("socket.timeout.ms", "10000");
+    let kbytes = (settings.fetched_bytes_max / 1024).max(1).to_string();
+    let ours = [
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("auto.offset.reset", "error"),
+        ("queued.max.messages.kbytes", kbytes.as_str()),
+    ];
+    finish(config, settings, &ours)
+}
+
+/// Writes with every acknowledgement and without repeats, and at once.
+pub(super) fn producer(settings: &config::Kafka) -> ClientConfig {
+    let mut config = base();
+    // A room keeps its partition whoever produces: this is how goim's own producer picks it.
+    config.set("linger.ms", "0").set("partitioner", "fnv1a_random").set("queue.buffering.max.kbytes", "16384");
+    let timeout = settings.produce_ms_max.to_string();
+    let ours = [("acks", "all"), ("enable.idempotence", "true"), ("message.timeout.ms", timeout.as_str())];
+    finish(config, settings, &ours)
+}
+
+/// Hears what the library says, and keeps the last error for whoever explains a state.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ear {
+    last: Arc<Mutex<Option<(Instant, bool, String)>>>,
+}
+
+impl Ear {
+    /// Whether the brokers refused the credentials a moment ago, and what was said last.
+    pub(super) fn last(&self) -> Option<(bool, String)> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().filter(|(when, ..)| when.elapsed() < FRESH).map(|(_, refused, text)| (*refused, text.clone()))
+    }
+
+    /// The brokers answer.
+    pub(super) fn forget(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl ClientContext for Ear {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // States and their reasons are told by the watch, once each.
+        tracing::debug!(target: "librdkafka", ?level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        use RDKafkaErrorCode::{AllBrokersDown, Authentication, SaslAuthenticationFailed};
+        let code = error.rdkafka_error_code();
+        let refused = matches!(code, Some(Authentication | SaslAuthenticationFailed));
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        // It says no more than what came before it.
+        if code == Some(AllBrokersDown) && last.is_some() {
+            return;
+        }
+        *last = Some((Instant::now(), refused, reason.to_owned()));
+    }
+}
+
+impl ConsumerContext for Ear {}

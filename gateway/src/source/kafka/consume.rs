@@ -1,0 +1,278 @@
+//! The source's thread: takes records of every partition in turn and dispatches them; what finds a full queue waits, in order.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use halley_protocol::job::plain::Headers;
+use halley_protocol::job::{self, Format, JobReject, JobTarget, Record};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::client::Ear;
+use super::produce::Producer;
+use super::{Consumer, Shared};
+use crate::dispatch::{Dispatch, DispatchError, Target};
+use crate::source::JOB_LIMITS;
+use crate::source::stats::Partition;
+
+/// Records of one partition before the next has its turn.
+const RECORDS_PER_TURN_MAX: usize = 256;
+
+/// How long a job waits before a full queue is tried again.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// Longest sleep without work; a record wakes the thread.
+const SLEEP: Duration = Duration::from_millis(100);
+
+/// Time between two lines of the log about rejected records.
+const REPEAT: Duration = Duration::from_secs(1);
+
+/// The state of the thread.
+pub(super) struct Consume {
+    shared: Arc<Shared>,
+    consumer: Arc<Consumer>,
+    desk: Desk,
+    queues: BTreeMap<i32, Queue>,
+}
+
+/// One partition's records.
+struct Queue {
+    records: PartitionQueue<Ear>,
+    at: Arc<Partition>,
+    /// The job that found a full queue; nothing is read past it.
+    held: Option<Held>,
+}
+
+/// A job out of its record.
+struct Held {
+    target: Target,
+    operation: i32,
+    payload: Vec<u8>,
+    offset: i64,
+    timestamp_ms: Option<i64>,
+}
+
+/// What became of a turn of a partition.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Nothing waits.
+    Idle,
+    /// More may wait.
+    Busy,
+    /// A job waits for a place.
+    Blocked,
+}
+
+impl Consume {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        consumer: Arc<Consumer>,
+        producer: Arc<Producer>,
+        dispatch: Dispatch,
+    ) -> Self {
+        let format = shared.settings.format.into();
+        let desk = Desk { shared: Arc::clone(&shared), producer, dispatch, format, untold: 0, told: None };
+        Self { shared, consumer, desk, queues: BTreeMap::new() }
+    }
+
+    /// Until the gateway stops.
+    pub(super) fn run(mut self) {
+        while !self.shared.stopped() {
+            self.start_partitions();
+            // Errors come here, and go to the ear; records come through the partitions' own queues.
+            while self.consumer.poll(Duration::ZERO).is_some() {}
+            let (desk, mut busy, mut blocked) = (&mut self.desk, false, false);
+            for queue in self.queues.values_mut() {
+                let turn = queue.turn(desk);
+                busy |= turn == Turn::Busy;
+                blocked |= turn == Turn::Blocked;
+            }
+            if !busy {
+                thread::park_timeout(if blocked { RETRY } else { SLEEP });
+            }
+        }
+    }
+
+    /// Carries out what the watch decided.
+    fn start_partitions(&mut self) {
+        let starts = std::mem::take(&mut *self.shared.starts.lock().unwrap_or_else(PoisonError::into_inner));
+        for (partition, offset) in starts {
+            if let Err(error) = self.start(partition, offset) {
+                tracing::error!(partition, offset, %error, "a partition cannot be read");
+            }
+        }
+    }
+
+    fn start(&mut self, partition: i32, offset: i64) -> rdkafka::error::KafkaResult<()> {
+        let topic = &self.shared.settings.topic;
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        if self.queues.remove(&partition).is_some() {
+            self.consumer.incremental_unassign(&list)?;
+        }
+        // Before the assignment: no record may take the way through the consumer's own queue.
+        let Some(mut records) = self.consumer.split_partition_queue(topic, partition) else { return Ok(()) };
+        let this: Thread = thread::current();
+        records.set_nonempty_callback(move || this.unpark());
+        list.set_partition_offset(topic, partition, Offset::Offset(offset))?;
+        self.consumer.incremental_assign(&list)?;
+        let at = self.shared.stats.partition(partition);
+        at.position.store(offset, Ordering::Release);
+        tracing::info!(event = "kafka", topic, partition, offset, "reading");
+        self.queues.insert(partition, Queue { records, at, held: None });
+        Ok(())
+    }
+}
+
+impl Queue {
+    /// Dispatches some records, until there are none or one finds a full queue.
+    fn turn(&mut self, desk: &mut Desk) -> Turn {
+        if let Some(held) = self.held.take()
+            && !self.offer(desk, held)
+        {
+            return Turn::Blocked;
+        }
+        for _ in 0..RECORDS_PER_TURN_MAX {
+            // An error here is about this partition, lasts, and is mended by the watch.
+            let Some(record) = self.records.poll(Duration::ZERO) else { return Turn::Idle };
+            let Ok(message) = record else { continue };
+            let offset = message.offset();
+            if offset < self.at.position.load(Ordering::Relaxed) {
+                desk.shared.stats.repeats.add(1);
+                continue;
+            }
+            match desk.read(&message) {
+                Some(held) => {
+                    drop(message);
+                    if !self.offer(desk, held) {
+                        desk.shared.stats.pauses.add(1);
+                        return Turn::Blocked;
+                    }
+                }
+                None => self.done(offset),
+            }
+        }
+        Turn::Busy
+    }
+
+    /// False: it finds no place and is held.
+    fn offer(&mut self, desk: &Desk, job: Held) -> bool {
+        let dispatched = desk.dispatch(&job, &self.at);
+        self.at.blocked.store(!dispatched, Ordering::Relaxed);
+        if dispatched {
+            self.done(job.offset);
+        } else {
+            self.held = Some(job);
+        }
+        dispatched
+    }
+
+    fn done(&self, offset: i64) {
+        self.at.position.store(offset + 1, Ordering::Release);
+    }
+}
+
+/// From records to dispatch.
+struct Desk {
+    shared: Arc<Shared>,
+    producer: Arc<Producer>,
+    dispatch: Dispatch,
+    format: Format,
+    /// Rejects that the log has not told of.
+    untold: u64,
+    told: Option<Instant>,
+}
+
+impl Desk {
+    /// The job in a record; `None` if there is none, which has been counted, logged and buried.
+    fn read(&mut self, message: &BorrowedMessage<'_>) -> Option<Held> {
+        let mut headers = Headers::default();
+        for header in message.headers().into_iter().flat_map(rdkafka::message::Headers::iter) {
+            headers.add(header.key, header.value);
+        }
+        let value = message.payload();
+        let record = Record { key: message.key(), value: value.unwrap_or_default(), headers };
+        // A tombstone is no empty payload.
+        let read = if value.is_none() { Err(JobReject::Empty) } else { job::read(&record, self.format, &JOB_LIMITS) };
+        match read {
+            Ok(job) => Some(Held {
+                target: target(job.target),
+                operation: job.operation,
+                payload: job.payload.into_owned(),
+                offset: message.offset(),
+                timestamp_ms: message.timestamp().to_millis(),
+            }),
+            Err(reject) => {
+                self.reject(message, reject);
+                None
+            }
+        }
+    }
+
+    fn reject(&mut self, message: &BorrowedMessage<'_>, reject: JobReject) {
+        self.shared.stats.rejects[reject.at()].add(1);
+        self.producer.bury(message, reject.name());
+        self.untold += 1;
+        let now = Instant::now();
+        if self.told.is_some_and(|told| now.duration_since(told) < REPEAT) {
+            return;
+        }
+        self.told = Some(now);
+        tracing::warn!(
+            event = "kafka-reject",
+            reason = reject.name(),
+            topic = message.topic(),
+            partition = message.partition(),
+            offset = message.offset(),
+            records = std::mem::take(&mut self.untold),
+            "a record is no job and was skipped",
+        );
+    }
+
+    /// True: it is done with, one way or the other. False: a shard's queue is full and nobody got it.
+    fn dispatch(&self, job: &Held, at: &Partition) -> bool {
+        let stats = &self.shared.stats;
+        let late_ms = job.timestamp_ms.map_or(0, |timestamp| now_ms() - timestamp);
+        let age_max = i64::from(self.shared.settings.job_age_ms_max);
+        at.late_ms.store(late_ms, Ordering::Relaxed);
+        if age_max > 0 && late_ms > age_max {
+            stats.expired.add(1);
+            return true;
+        }
+        match self.dispatch.push(&job.target, job.operation, &job.payload) {
+            Ok(_) => {
+                stats.dispatched.add(1);
+                stats.dispatch_ms.record(u64::try_from(late_ms).unwrap_or(0));
+                true
+            }
+            Err(DispatchError::Full) => false,
+            // Read under the same limits: cannot be.
+            Err(DispatchError::PayloadTooBig) => count(&stats.rejects[JobReject::TooLarge.at()]),
+            Err(DispatchError::TooManyTargets) => count(&stats.rejects[JobReject::TooManyTargets.at()]),
+        }
+    }
+}
+
+fn count(counter: &crate::stats::Counter) -> bool {
+    counter.add(1);
+    true
+}
+
+fn target(target: JobTarget) -> Target {
+    match target {
+        JobTarget::Keys(keys) => Target::Keys(keys),
+        JobTarget::Members(members) => Target::Members(members),
+        JobTarget::Room(room) => Target::Room(room),
+        JobTarget::All => Target::All,
+    }
+}
+
+fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}

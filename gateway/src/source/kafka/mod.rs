@@ -1,0 +1,206 @@
+//! Kafka: a thread that reads every partition of the topic and dispatches, one that watches, and a producer for the API.
+//!
+//! ```text
+//! librdkafka ─ one queue per partition ─▶ consume ─ dispatch ─▶ shards
+//!      ▲                                   ▲   │ positions
+//!      └── metadata, watermarks ── watch ──┘◀──┘
+//!                                    └─▶ position file
+//! ```
+//!
+//! Every node reads everything by manual assignment. A shard's full queue stops the partition whose job is for it: its
+//! queue is left unread and fills, and the library stops fetching.
+
+mod client;
+mod consume;
+mod position;
+mod produce;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use halley_protocol::job::Job;
+use rdkafka::config::FromClientConfigAndContext as _;
+use rdkafka::consumer::BaseConsumer;
+
+use super::stats::KafkaStats;
+use crate::config;
+use crate::dispatch::Dispatch;
+use crate::link::ShardLink;
+
+pub use client::check;
+pub use produce::ProduceError;
+
+use client::Ear;
+use consume::Consume;
+use position::{PositionFile, Positions};
+use produce::{Deliveries, Producer};
+use watch::Watch;
+
+/// How long the end of the process waits for what is being produced.
+const FLUSH: Duration = Duration::from_secs(1);
+
+type Consumer = BaseConsumer<Ear>;
+
+/// What the two threads and the handle share.
+struct Shared {
+    settings: config::Kafka,
+    stats: Arc<KafkaStats>,
+    links: Arc<[Arc<ShardLink>]>,
+    /// No more jobs are to be dispatched.
+    stop: AtomicBool,
+    /// From the watch to the consumer: read this partition from this offset.
+    starts: Mutex<Vec<(i32, i64)>>,
+    file: Option<Mutex<PositionFile>>,
+}
+
+impl Shared {
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// The next offset of each partition.
+    fn positions(&self) -> BTreeMap<i32, i64> {
+        let partitions = self.stats.partitions();
+        partitions.iter().map(|p| (p.number, p.position.load(Ordering::Acquire))).collect()
+    }
+
+    fn write_positions(&self, positions: BTreeMap<i32, i64>) {
+        let Some(file) = &self.file else { return };
+        if let Err(error) = file.lock().unwrap_or_else(PoisonError::into_inner).write(positions) {
+            tracing::error!(%error, file = self.settings.position_file, "positions cannot be written");
+        }
+    }
+}
+
+/// Kafka as the rest of the gateway sees it.
+pub struct Kafka {
+    shared: Arc<Shared>,
+    producer: Arc<Producer>,
+    consumer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Why Kafka does not start: a sentence for an operator. A broker that is away is no reason.
+pub type StartResult = Result<Kafka, String>;
+
+impl Kafka {
+    /// Starts reading. Must be called within control's runtime. `cpus` are those of the shards, which are left alone
+    /// if there are others.
+    pub fn start(
+        settings: &config::Kafka,
+        dispatch: Dispatch,
+        links: Arc<[Arc<ShardLink>]>,
+        cpus: Vec<usize>,
+    ) -> StartResult {
+        let (file, found) = match settings.position_file.as_str() {
+            "" => (None, None),
+            path => {
+                let (file, found) = PositionFile::open(Path::new(path), &settings.topic)?;
+                (Some(Mutex::new(file)), found)
+            }
+        };
+        let shared = Arc::new(Shared {
+            settings: settings.clone(),
+            stats: Arc::default(),
+            links,
+            stop: AtomicBool::new(false),
+            starts: Mutex::default(),
+            file,
+        });
+        let system = |error: io::Error| format!("kafka: {error}");
+        let deliveries = Arc::new(Deliveries::new().map_err(system)?);
+        deliveries.spawn().map_err(system)?;
+        let (report, started) = mpsc::channel();
+        let theirs = Arc::clone(&shared);
+        let thread = thread::Builder::new().name("kafka".into()).spawn(move || {
+            // The library's threads inherit where this one may run.
+            leave(&cpus);
+            match make(&theirs, deliveries) {
+                Ok((consumer, ear, producer)) => {
+                    drop(report.send(Ok(Arc::clone(&producer))));
+                    run(&theirs, consumer, ear, producer, dispatch, found);
+                }
+                Err(problem) => drop(report.send(Err(problem))),
+            }
+        });
+        let thread = thread.map_err(system)?;
+        let producer = started.recv().unwrap_or_else(|_| Err("kafka: its thread ended".into()))?;
+        Ok(Self { shared, producer, consumer: Mutex::new(Some(thread)) })
+    }
+
+    /// Counters and where it stands.
+    pub fn stats(&self) -> &KafkaStats {
+        &self.shared.stats
+    }
+
+    /// Produces a job. Answers with partition and offset once Kafka has it, within `kafka.produce_ms_max`. What calls
+    /// made in this order is in this order in its partition.
+    pub fn produce(&self, job: &Job<'_>) -> impl Future<Output = Result<(i32, i64), ProduceError>> + Send + use<> {
+        let sent = self.producer.send(job);
+        async move { sent?.await.unwrap_or(Err(ProduceError::Away)) }
+    }
+
+    /// Stops dispatching, and returns when the last dispatch is done.
+    pub fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Release);
+        let thread = self.consumer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            thread.thread().unpark();
+            // A panic of the source's thread has ended the process.
+            let _ = thread.join();
+        }
+    }
+
+    /// Writes the last positions, once the shards have drained, and ends what is being produced.
+    pub fn finish(&self) {
+        self.shared.write_positions(self.shared.positions());
+        self.producer.flush(FLUSH);
+    }
+}
+
+type Made = (Arc<Consumer>, Ear, Arc<Producer>);
+
+fn make(shared: &Arc<Shared>, deliveries: Arc<Deliveries>) -> Result<Made, String> {
+    let problem = |error: rdkafka::error::KafkaError| format!("kafka: {error}");
+    let ear = Ear::default();
+    let config = client::consumer(&shared.settings);
+    let consumer = Consumer::from_config_and_context(&config, ear.clone()).map_err(problem)?;
+    let producer = Producer::new(&shared.settings, deliveries, Arc::clone(&shared.stats)).map_err(problem)?;
+    Ok((Arc::new(consumer), ear, Arc::new(producer)))
+}
+
+fn run(
+    shared: &Arc<Shared>,
+    consumer: Arc<Consumer>,
+    ear: Ear,
+    producer: Arc<Producer>,
+    dispatch: Dispatch,
+    found: Option<Positions>,
+) {
+    let _abort = crate::control::shards::AbortOnPanic;
+    let watch = Watch::new(Arc::clone(shared), Arc::clone(&consumer), ear, thread::current(), found);
+    let watching = thread::Builder::new().name("kafka-watch".into()).spawn(move || watch.run());
+    if let Err(error) = watching {
+        tracing::error!(%error, "kafka: no thread for the watch; nothing is read");
+        return;
+    }
+    Consume::new(Arc::clone(shared), consumer, producer, dispatch).run();
+}
+
+/// Runs on the CPUs that no shard has, if there are any.
+fn leave(cpus: &[usize]) {
+    let Ok(mut free) = rustix::thread::sched_getaffinity(None) else { return };
+    for cpu in cpus {
+        free.unset(*cpu);
+    }
+    if free.count() > 0
+        && let Err(error) = rustix::thread::sched_setaffinity(None, &free)
+    {
+        tracing::warn!(%error, "kafka shares the shards' CPUs");
+    }
+}

@@ -1,0 +1,91 @@
+//! The position file: the next offset of each partition, replaced whole or not at all.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// What the file holds, as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Positions {
+    pub(super) topic: String,
+    /// Partition to offset.
+    pub(super) next: BTreeMap<i32, i64>,
+}
+
+/// The file and what was last written to it.
+#[derive(Debug)]
+pub(super) struct PositionFile {
+    path: PathBuf,
+    written: Positions,
+}
+
+impl PositionFile {
+    /// Reads the file. No file is no position; one that cannot be read is an error, since going on without it
+    /// would lose jobs.
+    pub(super) fn open(path: &Path, topic: &str) -> Result<(Self, Option<Positions>), String> {
+        let problem = |what: &str| format!("kafka.position_file {}: {what}", path.display());
+        let found = match fs::read(path) {
+            Ok(text) => {
+                let read = serde_json::from_slice::<Positions>(&text).map_err(|error| problem(&error.to_string()))?;
+                if read.topic != topic {
+                    let what = format!("is of the topic {}, not {topic}: name another file or remove it", read.topic);
+                    return Err(problem(&what));
+                }
+                Some(read)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(problem(&error.to_string())),
+        };
+        let written = found.clone().unwrap_or(Positions { topic: topic.into(), next: BTreeMap::new() });
+        let file = Self { path: path.into(), written };
+        // Better now than at the first job.
+        file.replace(&file.written).map_err(|error| problem(&error.to_string()))?;
+        Ok((file, found.filter(|positions| !positions.next.is_empty())))
+    }
+
+    /// Takes these offsets over, if they say something new.
+    pub(super) fn write(&mut self, next: BTreeMap<i32, i64>) -> io::Result<()> {
+        if next == self.written.next {
+            return Ok(());
+        }
+        let positions = Positions { topic: self.written.topic.clone(), next };
+        self.replace(&positions)?;
+        self.written = positions;
+        Ok(())
+    }
+
+    /// After a crash there is the old file or the new one.
+    fn replace(&self, positions: &Positions) -> io::Result<()> {
+        let part = self.path.with_extension("part");
+        let mut file = File::create(&part)?;
+        file.write_all(&serde_json::to_vec(positions)?)?;
+        file.sync_all()?;
+        fs::rename(&part, &self.path)?;
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_found_and_a_broken_file_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("positions.json");
+        let (mut file, found) = PositionFile::open(&path, "t").expect("a new file");
+        assert_eq!(found, None);
+        let next = BTreeMap::from([(0, 7), (12, i64::MAX)]);
+        file.write(next.clone()).expect("writable");
+        let (_, found) = PositionFile::open(&path, "t").expect("the file");
+        assert_eq!(found.expect("positions").next, next);
+        assert!(PositionFile::open(&path, "other").expect_err("another topic").contains("is of the topic t"));
+        fs::write(&path, "{\"topic\":\"t\"").expect("writable");
+        assert!(PositionFile::open(&path, "t").expect_err("half a file").contains("positions.json"));
+        assert!(PositionFile::open(&folder.path().join("no/file"), "t").is_err(), "a folder that is not there");
+    }
+}

@@ -1,0 +1,146 @@
+//! What is seen of Kafka: its state, counters, and where each partition stands.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use halley_protocol::job::JobReject;
+
+use crate::stats::{Counter, Spread};
+
+/// How it stands with the topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No answer yet, since the start.
+    Connecting,
+    /// Its partitions are read.
+    Consuming,
+    /// No broker answers.
+    BrokerAway,
+    /// The brokers refuse the credentials, or the right to read the topic.
+    Refused,
+    /// The brokers know no such topic.
+    TopicMissing,
+}
+
+impl State {
+    /// Every state, in the order of their discriminants.
+    pub const ALL: [Self; 5] = [Self::Connecting, Self::Consuming, Self::BrokerAway, Self::Refused, Self::TopicMissing];
+
+    /// Name in the log, in `/v1/stats` and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Consuming => "consuming",
+            Self::BrokerAway => "broker-away",
+            Self::Refused => "refused",
+            Self::TopicMissing => "topic-missing",
+        }
+    }
+}
+
+/// Counters of the source and of the producer. Those that are [`Counter`]s are written by the source's thread alone.
+#[derive(Debug, Default)]
+pub struct KafkaStats {
+    state: AtomicU8,
+    /// Why it is in that state, as the client library says it.
+    detail: Mutex<String>,
+    /// Jobs handed to the shards concerned, or to none because nobody is there.
+    pub dispatched: Counter,
+    /// Jobs older than `kafka.job_age_ms_max`.
+    pub expired: Counter,
+    /// Records that are no jobs, by reason.
+    pub rejects: [Counter; JobReject::ALL.len()],
+    /// Records read a second time, and left out.
+    pub repeats: Counter,
+    /// Times that a partition waited for a shard's full queue.
+    pub pauses: Counter,
+    /// Records that were deleted from the topic, or cut off from its end, before they were read.
+    pub missed: AtomicU64,
+    /// Milliseconds from a record's timestamp to its dispatch.
+    pub dispatch_ms: Spread,
+    /// Jobs of the API that Kafka acknowledged.
+    pub produced: AtomicU64,
+    /// Jobs of the API that it did not.
+    pub produce_failed: AtomicU64,
+    /// Records that the dead-letter topic has.
+    pub dead_letters: AtomicU64,
+    /// Records that it did not get.
+    pub dead_letters_failed: AtomicU64,
+    partitions: RwLock<Vec<Arc<Partition>>>,
+}
+
+/// Where one partition stands.
+#[derive(Debug)]
+pub struct Partition {
+    /// Its number.
+    pub number: i32,
+    /// The offset after the last record that was dispatched or rejected.
+    pub position: AtomicI64,
+    /// The offset after the last record that the broker has, as last asked.
+    pub end: AtomicI64,
+    /// How late the last record was at its dispatch, milliseconds.
+    pub late_ms: AtomicI64,
+    /// It waits for a shard's full queue.
+    pub blocked: AtomicBool,
+}
+
+impl Partition {
+    /// Records that the broker has and that were not dispatched.
+    pub fn lag(&self) -> u64 {
+        let lag = self.end.load(Ordering::Relaxed) - self.position.load(Ordering::Relaxed);
+        u64::try_from(lag).unwrap_or(0)
+    }
+
+    /// How late its records are dispatched; 0 without a lag.
+    #[allow(clippy::cast_precision_loss, reason = "a metric")]
+    pub fn lag_seconds(&self) -> f64 {
+        if self.lag() == 0 { 0.0 } else { self.late_ms.load(Ordering::Relaxed).max(0) as f64 / 1000.0 }
+    }
+}
+
+impl KafkaStats {
+    /// How it stands.
+    pub fn state(&self) -> State {
+        State::ALL[usize::from(self.state.load(Ordering::Relaxed))]
+    }
+
+    /// Why, in the words of the client library; empty while it consumes.
+    pub fn detail(&self) -> String {
+        self.detail.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers how it stands; true if that is news.
+    pub fn set_state(&self, state: State, detail: &str) -> bool {
+        detail.clone_into(&mut self.detail.lock().unwrap_or_else(PoisonError::into_inner));
+        self.state.swap(state as u8, Ordering::Relaxed) != state as u8
+    }
+
+    /// The partitions that are read, in order.
+    pub fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The entry of a partition, made if it is new.
+    pub fn partition(&self, number: i32) -> Arc<Partition> {
+        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        match partitions.binary_search_by_key(&number, |partition| partition.number) {
+            Ok(at) => Arc::clone(&partitions[at]),
+            Err(at) => {
+                let new = Partition {
+                    number,
+                    position: AtomicI64::new(0),
+                    end: AtomicI64::new(0),
+                    late_ms: AtomicI64::new(0),
+                    blocked: AtomicBool::new(false),
+                };
+                partitions.insert(at, Arc::new(new));
+                Arc::clone(&partitions[at])
+            }
+        }
+    }
+
+    /// Records that are no jobs.
+    pub fn rejected(&self) -> u64 {
+        self.rejects.iter().map(Counter::get).sum()
+    }
+}

@@ -1,0 +1,55 @@
+//! What stands in for Kafka in a build without it: a configuration that asks for it does not start.
+
+use std::sync::Arc;
+
+use halley_protocol::job::Job;
+
+use super::stats::KafkaStats;
+use crate::config;
+use crate::dispatch::Dispatch;
+use crate::link::ShardLink;
+
+/// Cannot be made.
+#[derive(Debug)]
+pub enum Kafka {}
+
+/// As in a build with Kafka.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProduceError {
+    /// The record is larger than the brokers take.
+    TooLarge,
+    /// No acknowledgement.
+    Away,
+}
+
+/// Refuses.
+pub fn check(_: &config::Kafka) -> Result<(), String> {
+    Err("this build has no Kafka: build it with `--features kafka`".into())
+}
+
+impl Kafka {
+    /// Refuses.
+    pub fn start(_: &config::Kafka, _: Dispatch, _: Arc<[Arc<ShardLink>]>, _: Vec<usize>) -> Result<Self, String> {
+        Err("this build has no Kafka".into())
+    }
+
+    /// Cannot be called.
+    pub fn stats(&self) -> &KafkaStats {
+        match *self {}
+    }
+
+    /// Cannot be called.
+    pub async fn produce(&self, _: &Job<'_>) -> Result<(i32, i64), ProduceError> {
+        match *self {}
+    }
+
+    /// Cannot be called.
+    pub fn stop(&self) {
+        match *self {}
+    }
+
+    /// Cannot be called.
+    pub fn finish(&self) {
+        match *self {}
+    }
+}

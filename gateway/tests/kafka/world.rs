@@ -1,0 +1,223 @@
+//! A broker, a producer that knows nothing of Halley, and gateways that read from the one what the other writes.
+
+use std::fs;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use serde_json::Value;
+use xtask::kafka::{Broker, Jars, lacks};
+
+use crate::support::{Client, Gateway, LISTENERS, OPEN, Transport, until};
+
+/// What a broker is made of, or `None`, said once, where this machine has no Java. In CI that is a failure.
+pub(crate) fn jars() -> Option<&'static Jars> {
+    static JARS: OnceLock<Option<Jars>> = OnceLock::new();
+    let jars = JARS.get_or_init(|| {
+        if let Some(why) = lacks() {
+            assert!(std::env::var_os("CI").is_none(), "{why}");
+            eprintln!("skipped: {why}");
+            return None;
+        }
+        Some(Jars::fetch().expect("Kafka from Maven Central"))
+    });
+    jars.as_ref()
+}
+
+/// An empty folder for a broker of this name.
+pub(crate) fn folder(name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("kafka").join(name);
+    if let Some(left) = Broker::running(&folder) {
+        left.kill().expect("what an earlier run left ends");
+    }
+    let _ = fs::remove_dir_all(&folder);
+    folder
+}
+
+/// The broker of all tests that do not harm theirs.
+pub(crate) fn broker() -> Option<&'static Broker> {
+    static BROKER: OnceLock<Option<Broker>> = OnceLock::new();
+    let start = || Some(Broker::start(jars()?, &folder("shared"), "").and_then(Broker::guarded).expect("a broker"));
+    BROKER.get_or_init(start).as_ref()
+}
+
+/// A topic of its own for each caller.
+pub(crate) fn topic(broker: &Broker, partitions: u32) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("jobs-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    broker.create_topic(&name, partitions).expect("a topic");
+    name
+}
+
+/// A gateway that reads this topic, with further lines of `[kafka]`; its clients may be as late as they like.
+pub(crate) fn gateway(broker: &Broker, topic: &str, lines: &str) -> Gateway {
+    let gateway = unready(&broker.address(), topic, lines);
+    until_state(&gateway, "consuming");
+    gateway
+}
+
+/// The same without waiting for the broker.
+pub(crate) fn unready(address: &str, topic: &str, lines: &str) -> Gateway {
+    let open = "login = \"open\"\noutbox_bytes_max = 33554432\n";
+    let listeners = LISTENERS.replace("login = \"open\"\n", open);
+    Gateway::start(&format!(
+        "{OPEN}[shard]\nroom_pending_bytes_max = 67108864\n{listeners}[kafka]\nbrokers = [\"{address}\"]\ntopic = \"{topic}\"\n{lines}"
+    ))
+}
+
+pub(crate) fn source(gateway: &Gateway) -> Value {
+    gateway.get("/v1/stats").json()["kafka_source"].clone()
+}
+
+pub(crate) fn until_state(gateway: &Gateway, state: &str) {
+    until(&format!("{state}: {}", source(gateway)), || {
+        let seen = gateway.get("/v1/stats").json();
+        // Consuming, and every partition has its position.
+        seen["kafka_source"]["state"] == state && (state != "consuming" || seen["kafka"][0].is_object())
+    });
+}
+
+/// Waits until so many jobs were dispatched.
+pub(crate) fn until_dispatched(gateway: &Gateway, jobs: u64) {
+    until(&format!("{jobs} jobs dispatched: {}", source(gateway)), || source(gateway)["dispatched"] == jobs);
+}
+
+/// A client on TCP in this room that takes pushes of operations 5 and 1000.
+pub(crate) fn client(gateway: &Gateway, key: &str, room: &str) -> Client {
+    let login = format!(r#"{{"mid":7,"key":"{key}","room_id":"{room}","accepts":[5,1000]}}"#);
+    Client::login(gateway.tcp(), Transport::Tcp, &login)
+}
+
+/// A record as any program writes it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wire {
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) headers: Vec<(&'static str, &'static str)>,
+    pub(crate) partition: Option<i32>,
+    pub(crate) timestamp: Option<i64>,
+}
+
+/// goim v2's job for a room, byte by byte, in the room's partition.
+pub(crate) fn room_job(room: &str, text: &str) -> Wire {
+    let field = |tag: u8, bytes: &str| {
+        let mut out = vec![tag];
+        let mut length = bytes.len();
+        while length > 127 {
+            out.push(u8::try_from(length & 127).expect("seven bits") | 128);
+            length >>= 7;
+        }
+        out.push(u8::try_from(length).expect("seven bits"));
+        out.extend(bytes.bytes());
+        out
+    };
+    let value = [b"\x08\x01\x10\xe8\x07".to_vec(), field(0x2a, room), field(0x3a, text)].concat();
+    Wire { key: Some(room.into()), value: Some(value), ..Wire::default() }
+}
+
+/// Remembers what was acknowledged, in order.
+#[derive(Default)]
+pub(crate) struct Acks(Mutex<Vec<Option<(i32, i64)>>>);
+
+impl rdkafka::ClientContext for Acks {
+    fn log(&self, _: rdkafka::config::RDKafkaLogLevel, _: &str, _: &str) {}
+    fn error(&self, _: rdkafka::error::KafkaError, _: &str) {}
+}
+
+impl ProducerContext for Acks {
+    type DeliveryOpaque = ();
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let place = result.as_ref().ok().map(|message| (message.partition(), message.offset()));
+        self.0.lock().expect("a test that lives").push(place);
+    }
+}
+
+/// Writes records with every acknowledgement, as goim's logic does.
+pub(crate) struct Writer {
+    producer: ThreadedProducer<Acks>,
+    topic: String,
+}
+
+impl Writer {
+    pub(crate) fn new(broker: &Broker, topic: &str) -> Self {
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", broker.address())
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("reconnect.backoff.max.ms", "200")
+            .set("linger.ms", "0")
+            .create_with_context(Acks::default())
+            .expect("a producer");
+        Self { producer, topic: topic.into() }
+    }
+
+    pub(crate) fn put(&self, wire: &Wire) {
+        let mut headers = OwnedHeaders::new();
+        for (key, value) in &wire.headers {
+            headers = headers.insert(Header { key, value: Some(*value) });
+        }
+        let mut record = BaseRecord::<[u8], [u8]>::to(&self.topic).headers(headers);
+        record.key = wire.key.as_deref();
+        record.payload = wire.value.as_deref();
+        record.partition = wire.partition;
+        record.timestamp = wire.timestamp;
+        self.producer.send(record).map_err(|(error, _)| error).expect("room in the producer");
+    }
+
+    /// Waits until every record is acknowledged.
+    pub(crate) fn flush(&self) {
+        self.producer.flush(Duration::from_mins(1)).expect("the broker acknowledges");
+        let acks = self.producer.context().0.lock().expect("a test that lives");
+        assert!(acks.iter().all(Option::is_some), "a record was refused");
+    }
+
+    pub(crate) fn acknowledged(&self) -> usize {
+        self.producer.context().0.lock().expect("a test that lives").iter().flatten().count()
+    }
+}
+
+impl Drop for Writer {
+    /// A producer that is dropped forgets what it has not sent.
+    fn drop(&mut self) {
+        let _ = self.producer.flush(Duration::from_secs(10));
+    }
+}
+
+/// Gives a topic this many partitions.
+pub(crate) fn grow(broker: &Broker, topic: &str, partitions: usize) {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", broker.address());
+    let admin: AdminClient<DefaultClientContext> = config.create().expect("an admin");
+    let new = NewPartitions::new(topic, partitions);
+    let done = wait(admin.create_partitions([&new], &AdminOptions::new())).expect("an answer");
+    assert!(done.iter().all(Result::is_ok), "{done:?}");
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return done;
+        }
+        thread::park();
+    }
+}
