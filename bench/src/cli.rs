@@ -7,14 +7,17 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
+use crate::churn::ChurnArgs;
 use crate::floor_server::Settings;
 use crate::http::Url;
 use crate::limit::LimitArgs;
+use crate::million::MillionArgs;
 use crate::push::{Api, BATCH_MAX};
 use crate::raw::DialectArgs;
 use crate::report_files::ReportArgs;
 use crate::rooms::RoomsArgs;
 use crate::schedule::MARK_BYTES;
+use crate::storm::StormArgs;
 use crate::target::{Target, Transport};
 
 /// Measures push gateways, and doubts itself.
@@ -38,6 +41,12 @@ pub enum Command {
     Broadcast(Box<BroadcastArgs>),
     /// Many rooms of a hundred clients each, messages pushed to every room at a fixed rate.
     Rooms(Box<RoomsArgs>),
+    /// Clients come, log in, stay and leave at a rate, while messages are pushed to their room.
+    Churn(Box<ChurnArgs>),
+    /// Everybody reconnects at once, also after a restart of the server.
+    Storm(Box<StormArgs>),
+    /// As many connections as the machine holds, with broadcasts to all of them.
+    Million(Box<MillionArgs>),
     /// Memory of a server for each client that is logged in and does nothing.
     Idle(Box<IdleArgs>),
     /// One page about runs that were written with --json, side by side.
@@ -287,6 +296,10 @@ fn settings(text: &str) -> Result<Settings, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
+pub(crate) fn factor(text: &str) -> Result<f64, String> {
+    number(text, 1.0, 100.0)
+}
+
 /// A number within bounds.
 pub(crate) fn number(text: &str, low: f64, high: f64) -> Result<f64, String> {
     let number: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
@@ -294,11 +307,11 @@ pub(crate) fn number(text: &str, low: f64, high: f64) -> Result<f64, String> {
     if fits { Ok(number) } else { Err(format!("not between {low} and {high}")) }
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
     number(text, 0.001, 1e6)
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
     number(text, 0.0, 1e6)
 }
 
@@ -306,7 +319,7 @@ fn window(text: &str) -> Result<f64, String> {
     number(text, 0.1, 1e6)
 }
 
-fn bytes(text: &str) -> Result<f64, String> {
+pub(crate) fn bytes(text: &str) -> Result<f64, String> {
     number(text, 0.0, 1e12)
 }
 
@@ -314,7 +327,7 @@ fn percent(text: &str) -> Result<f64, String> {
     number(text, 0.0, 99.0)
 }
 
-fn payload_bytes(text: &str) -> Result<usize, String> {
+pub(crate) fn payload_bytes(text: &str) -> Result<usize, String> {
     let bytes: usize = text.parse().map_err(|_| "not a number of bytes".to_owned())?;
     let fits = (MARK_BYTES..=1 << 20).contains(&bytes);
     if fits { Ok(bytes) } else { Err(format!("not between {MARK_BYTES} and {}", 1 << 20)) }

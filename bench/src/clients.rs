@@ -25,9 +25,6 @@ use crate::series::Latencies;
 use crate::tally::{Gaps, Tally, Verdict};
 use crate::target::Transport;
 
-/// Connections of a thread between connect and login reply; keeps listen queues short.
-const PENDING_MAX: u32 = 256;
-
 /// Latencies up to two minutes in microseconds, three digits.
 pub fn latency_histogram() -> Histogram<u64> {
     #[allow(clippy::expect_used, reason = "the bounds are constants")]
@@ -200,7 +197,7 @@ pub fn run(
             }
         }
         let allowed = paced(started.elapsed(), crew.plan.connect_rate).min(u64::from(count));
-        while u64::from(connecting) < allowed && crew.pending < PENDING_MAX {
+        while u64::from(connecting) < allowed && crew.pending < crew.plan.pending_max {
             crew.connect(reactor.actions(), Client(connecting))?;
             connecting += 1;
         }
@@ -547,8 +544,9 @@ impl Crew {
         self.seen.login_us.saturating_record(u64::from(took_us));
         if let Some(moves) = &mut self.moves {
             moves.ready(client.0, clock::now_ns(), &mut self.seen);
-            let from = moves.book.as_ref().map_or(0, |book| book.from(client.0));
-            self.session(client).tally = Tally::starting_at(from);
+            if let Some(from) = moves.book.as_ref().map(|book| book.from(client.0)) {
+                self.session(client).tally = Tally::starting_at(from);
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::clock;
 use crate::cost::{NetCounters, Spent, ThreadSpent};
+use crate::machine;
 
 /// Messages later than this at the source, or a generator that stood still so long, spoil a run.
 const PAUSE_MS_MAX: f64 = 100.0;
@@ -57,12 +58,21 @@ impl Generator {
         if self.pause_ms_max > PAUSE_MS_MAX {
             doubts.push(format!("the generator stood still for {:.0} ms", self.pause_ms_max));
         }
+        // More threads of clients than CPUs wait for each other: then their sum counts.
+        let crowd = || self.spent.threads.iter().filter(|thread| thread.name.starts_with("clients"));
+        let cpus = machine::cpus_allowed();
+        let crowded = crowd().count() > cpus as usize;
+        let share = crowd().map(|thread| thread.cpu_seconds).sum::<f64>() / seconds / f64::from(cpus);
+        if crowded && share > BUSY_SHARE_MAX {
+            let percent = share * 100.0;
+            doubts.push(format!("generator threads were {percent:.0} % busy on their {cpus} CPU(s)"));
+        }
         for thread in &self.spent.threads {
             let (busy, wait) = (thread.cpu_seconds / seconds, thread.wait_seconds / seconds);
             if busy > BUSY_SHARE_MAX {
                 let percent = busy * 100.0;
                 doubts.push(format!("generator thread {} was {percent:.0} % busy", thread.name));
-            } else if wait > WAIT_SHARE_MAX {
+            } else if wait > WAIT_SHARE_MAX && !(crowded && thread.name.starts_with("clients")) {
                 let percent = wait * 100.0;
                 doubts.push(format!("generator thread {} waited for a CPU {percent:.0} % of the time", thread.name));
             }
@@ -121,6 +131,21 @@ mod tests {
     fn a_calm_generator_raises_no_doubt() {
         let generator = Generator { lateness_ms: (0.3, 4.0), ..thread(5.0, 0.5) };
         assert_eq!(generator.doubts(10.0), [""; 0]);
+    }
+
+    #[test]
+    fn more_threads_than_cpus_wait_for_each_other_and_count_together() {
+        let cpus = machine::cpus_allowed();
+        let crowd = |cpu_seconds: f64| {
+            let each = cpu_seconds * f64::from(cpus) / f64::from(cpus * 2);
+            let thread = ThreadSpent { name: "clients-0".to_owned(), cpu_seconds: each, wait_seconds: 5.0 };
+            let spent = Spent { threads: vec![thread; cpus as usize * 2], ..Spent::default() };
+            Generator { spent, ..Generator::default() }
+        };
+        assert_eq!(crowd(5.0).doubts(10.0), [""; 0]);
+        let doubts = crowd(9.9).doubts(10.0);
+        assert_eq!(doubts.len(), 1, "{doubts:?}");
+        assert!(doubts[0].contains("99 % busy on their"), "{doubts:?}");
     }
 
     #[test]

@@ -188,6 +188,14 @@ impl Fleet {
         }
     }
 
+    /// Waits until clients that come and go have all they are owed, or `patience` ends.
+    pub fn drain_owed(&self, offered: &Offered, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        while self.gather(offered.clone()).counts.lost > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Waits until no slow client has received anything for half a second, or `patience` ends.
     pub fn drain_slow(&self, patience: Duration) {
         let deadline = Instant::now() + patience;

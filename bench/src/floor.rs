@@ -134,6 +134,7 @@ impl FloorRun {
             raw: None,
             operation: self.operation,
             connect_rate: self.connect_rate / f64::from(spread.threads),
+            pending_max: spread.pending_max,
             slow_percent: 0.0,
             buffers: spread.buffers,
             gather: self.gather,
@@ -146,6 +147,7 @@ impl FloorRun {
         let watched = Watched {
             fleet: &fleet,
             slow: false,
+            moving: false,
             server_pid: Some(child.child.id()),
             stats: None,
             net_before: &net_before,

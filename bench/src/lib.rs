@@ -5,14 +5,17 @@
 //! every client received with what was let out ([`tally`]). What the server and the machine spent
 //! meanwhile is read from `/proc` ([`cost`]); whether the numbers mean anything is judged in
 //! [`doubt`]. [`idle`] lets clients do nothing and reads what the server holds for them ([`memory`],
-//! [`kernel`]).
+//! [`kernel`]). In [`churn`], [`storm`] and [`million`] clients come, leave and come back ([`moves`]), or
+//! are very many ([`space`]).
 #![forbid(unsafe_code)]
 
 pub mod broadcast;
+pub mod churn;
 pub mod cli;
 pub mod clients;
 pub mod clock;
 pub mod cost;
+pub mod curve;
 pub mod decode;
 pub mod doubt;
 pub mod fault;
@@ -29,6 +32,7 @@ pub mod limit;
 pub mod machine;
 pub mod measure;
 pub mod memory;
+pub mod million;
 pub mod moves;
 pub mod offered;
 pub mod page;
@@ -41,9 +45,12 @@ pub mod report;
 pub mod report_files;
 pub mod rooms;
 pub mod sampler;
+pub mod scene;
 pub mod schedule;
 pub mod series;
+pub mod space;
 pub mod stand;
 pub mod stats;
+pub mod storm;
 pub mod tally;
 pub mod target;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZero;
+use std::sync::OnceLock;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
 use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity, set_current_timer_slack};
@@ -103,6 +104,9 @@ pub fn cpus_of(pid: u32) -> Result<u32, String> {
     Ok(u32::try_from(cpus.len()).unwrap_or(1))
 }
 
+/// The CPUs this process was given.
+static GIVEN: OnceLock<CpuSet> = OnceLock::new();
+
 /// Restricts this thread, and those it starts from now on, to a list such as `0,2-3`.
 ///
 /// # Errors
@@ -112,7 +116,17 @@ pub fn pin(list: &str) -> Result<(), String> {
     for cpu in parse_cpus(list)? {
         set.set(cpu);
     }
+    if let Ok(given) = sched_getaffinity(None) {
+        GIVEN.get_or_init(|| given);
+    }
     sched_setaffinity(None, &set).map_err(|error| format!("the CPUs {list} cannot be used: {error}"))
+}
+
+/// Gives this thread, and what it starts from now on, back the CPUs it had before `pin`.
+pub fn unpin() {
+    if let Some(given) = GIVEN.get() {
+        let _ = sched_setaffinity(None, given); // then it stays where it is, which is no more than unkind
+    }
 }
 
 /// Lets this thread wake exactly, and run before the clients on the same CPU, where the user may do that.

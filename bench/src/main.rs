@@ -3,14 +3,17 @@
 use std::process::ExitCode;
 
 use bench::broadcast::{self, Failure};
+use bench::churn;
 use bench::cli::{Cli, Command, GeneratorArgs, RunArgs};
 use bench::floor_server;
 use bench::idle;
 use bench::interrupt::Interrupt;
 use bench::machine;
+use bench::million;
 use bench::report::{self, Report};
 use bench::report_files;
 use bench::rooms;
+use bench::storm;
 use clap::Parser;
 
 const DONE: u8 = 0;
@@ -53,6 +56,27 @@ fn run(command: Command) -> Result<u8, Failure> {
             let (measured, limit) = rooms::rooms(&arguments, &interrupt)?;
             let report = Report { limit: limit.as_ref(), ..Report::new("rooms", &arguments, &measured, None) };
             finish(&arguments.load.run, report, None)
+        }
+        Command::Churn(arguments) => {
+            let interrupt = prepare(&arguments.scene.generator)?;
+            let report = churn::churn(&arguments, &interrupt)?;
+            print!("{}", report.table());
+            report::write_files(&report, &arguments.scene.generator).map_err(Failure::Surroundings)?;
+            Ok(status(report.measured.valid, &report.bounds_missed))
+        }
+        Command::Storm(arguments) => {
+            let interrupt = prepare(&arguments.scene.generator)?;
+            let report = storm::storm(&arguments, &interrupt)?;
+            print!("{}", report.table());
+            report::write_files(&report, &arguments.scene.generator).map_err(Failure::Surroundings)?;
+            Ok(status(report.valid, &report.bounds_missed))
+        }
+        Command::Million(arguments) => {
+            let interrupt = prepare(&arguments.scene.generator)?;
+            let report = million::million(&arguments, &interrupt)?;
+            print!("{}", report.table());
+            report::write_files(&report, &arguments.scene.generator).map_err(Failure::Surroundings)?;
+            Ok(status(report.valid, &report.bounds_missed))
         }
         Command::Idle(arguments) => {
             let interrupt = prepare(&arguments.generator)?;

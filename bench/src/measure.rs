@@ -1,5 +1,6 @@
 //! One pass over a fleet that is connected: warm-up, measured window, drain, and what it cost.
 
+use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -60,6 +61,8 @@ pub struct Watched<'a> {
     pub fleet: &'a Fleet,
     /// Whether some of them are slow.
     pub slow: bool,
+    /// Whether they come and go.
+    pub moving: bool,
     /// The server's process.
     pub server_pid: Option<u32>,
     /// The server's own counters.
@@ -204,6 +207,13 @@ fn curve(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
     if histogram.is_empty() { Vec::new() } else { shares.map(point).collect() }
 }
 
+impl fmt::Display for Latency {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { p50, p90, p99, p999, max } = self;
+        write!(out, "p50 {p50:.2}  p90 {p90:.2}  p99 {p99:.2}  p99.9 {p999:.2}  max {max:.2}")
+    }
+}
+
 impl Source<'_> {
     fn run(&mut self, schedule: &Schedule, interrupt: &Interrupt) -> Pushed {
         match self {
@@ -263,7 +273,11 @@ pub fn measure(source: &mut Source<'_>, pass: &Pass, watched: &Watched<'_>) -> R
             failed_ns = Some(clock::now_ns());
             std::thread::sleep(Duration::from_millis(100)); // connections of the same server end now too
         }
-        fleet.drain(fleet.owed(&pushed.offered), pass.grace);
+        if watched.moving {
+            fleet.drain_owed(&pushed.offered, pass.grace);
+        } else {
+            fleet.drain(fleet.owed(&pushed.offered), pass.grace);
+        }
         watchdog.stop();
         (pushed, watching.join().unwrap_or(f64::INFINITY), sampling.join().unwrap_or_default())
     });
@@ -331,7 +345,7 @@ impl Watched<'_> {
         }
         if let (Some(source), Some(before)) = (self.stats, &before.stats) {
             let closed = counts.closed + counts.slow_closed;
-            let comparable = (closed == 0).then_some(delivered + counts.duplicates);
+            let comparable = (closed == 0 && !self.moving).then_some(delivered + counts.duplicates);
             match source.read() {
                 Ok(now) => measured.stats = Some(now.since(before, comparable)),
                 Err(error) => measured.invalid_reasons.push(error),
@@ -368,7 +382,7 @@ impl Measured {
             messages: pushed.offered.messages(),
             refused: pushed.offered.refused(),
             unanswered: pushed.unanswered,
-            offered: fleet.owed(&pushed.offered),
+            offered: gathered.owed.unwrap_or_else(|| fleet.owed(&pushed.offered)),
             counts: gathered.counts,
             seconds: 0.0,
             latency_ms: Latency::of(&gathered.latencies.all_us),

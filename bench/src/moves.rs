@@ -344,7 +344,7 @@ impl Moves {
     /// A connection is no more, or did not come to be: `before_login` if that was an attempt.
     pub(crate) fn gone(&mut self, client: u32, before_login: bool, now_ns: u64) {
         if let Some(book) = &mut self.book {
-            book.leave(client, now_ns);
+            book.vacate(client, now_ns);
         }
         let visitor = &mut self.visitors[client as usize];
         visitor.visit = visitor.visit.wrapping_add(1); // its timers mean nothing any more

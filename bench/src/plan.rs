@@ -10,9 +10,6 @@ use crate::raw::RawPlan;
 use crate::raw_decode::RawDecoder;
 use crate::target::{Target, Transport};
 
-/// Sockets from one source address: well below the ephemeral ports of the default range.
-pub const CLIENTS_PER_SOURCE: u32 = 20_000;
-
 /// What all clients of a run have in common.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -30,6 +27,8 @@ pub struct Plan {
     pub operation: i32,
     /// Connections a thread begins per second.
     pub connect_rate: f64,
+    /// Connections of a thread between connect and login reply, at most; keeps listen queues short.
+    pub pending_max: u32,
     /// Share of the clients that are slow.
     pub slow_percent: f64,
     /// Receive buffers of a thread.
@@ -156,6 +155,7 @@ mod tests {
             raw: None,
             operation: 1000,
             connect_rate: 1.0,
+            pending_max: 1,
             slow_percent,
             buffers: 4,
             gather: Duration::ZERO,

@@ -4,8 +4,17 @@ use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use crate::machine;
-use crate::plan::CLIENTS_PER_SOURCE;
 use crate::target::Target;
+
+/// Sockets from one address that users are asked for: well below the ephemeral ports of the default range.
+const CLIENTS_PER_SOURCE: u32 = 20_000;
+
+/// Sockets from one address on loopback, where addresses cost nothing: the kernel finds a free port fast only
+/// while most are free.
+const CLIENTS_PER_LOOPBACK_SOURCE: u32 = 4_000;
+
+/// Connections of all threads together between connect and login reply, at most.
+const PENDING_MAX: u32 = 2048;
 
 /// How the clients will be spread.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +25,8 @@ pub struct Spread {
     pub sources: Vec<IpAddr>,
     /// Receive buffers of each thread.
     pub buffers: u16,
+    /// Connections of each thread between connect and login reply, at most.
+    pub pending_max: u32,
 }
 
 /// Checks that somebody listens at every target.
@@ -45,25 +56,26 @@ pub fn spread(clients: u32, targets: &[Target], sources: &[IpAddr], threads: Opt
     let sources = spread_sources(clients, targets, sources)?;
     // Every buffer is touched in turn, so many rings get fewer.
     let buffers = if threads <= 8 { 4096 } else { 512 };
-    Ok(Spread { threads, sources, buffers })
+    let pending_max = (PENDING_MAX / threads).clamp(8, 256);
+    Ok(Spread { threads, sources, buffers, pending_max })
 }
 
 fn spread_sources(clients: u32, targets: &[Target], sources: &[IpAddr]) -> Result<Vec<IpAddr>, String> {
-    if sources.is_empty() && clients <= CLIENTS_PER_SOURCE {
+    if sources.is_empty() && clients <= CLIENTS_PER_LOOPBACK_SOURCE {
         return Ok(Vec::new());
     }
     let local = targets.iter().all(|target| match target.address.ip() {
         IpAddr::V4(address) => address.is_loopback(),
         IpAddr::V6(_) => false,
     });
-    let needed = clients.div_ceil(CLIENTS_PER_SOURCE);
     if sources.is_empty() && local {
         let source = |block: u32| IpAddr::V4(Ipv4Addr::from(0x7f01_0001 + block));
-        return Ok((0..needed).map(source).collect());
+        return Ok((0..clients.div_ceil(CLIENTS_PER_LOOPBACK_SOURCE)).map(source).collect());
     }
     let ports = machine::ports();
     let addresses = u32::try_from(sources.len().max(1)).unwrap_or(u32::MAX);
     if clients.div_ceil(addresses) > ports {
+        let needed = clients.div_ceil(CLIENTS_PER_SOURCE.min(ports.max(1)));
         return Err(format!(
             "{clients} connections need more than the {ports} ports of {addresses} address(es): \
              give --source {needed} times, or widen net.ipv4.ip_local_port_range"
@@ -83,9 +95,9 @@ mod tests {
     #[test]
     fn loopback_clients_beyond_the_ports_of_one_address_come_from_several() {
         let targets = targets("tcp://127.0.0.1:9");
-        assert_eq!(spread_sources(20_000, &targets, &[]).unwrap(), [] as [IpAddr; 0]);
+        assert_eq!(spread_sources(4_000, &targets, &[]).unwrap(), [] as [IpAddr; 0]);
         let sources = spread_sources(1_000_000, &targets, &[]).unwrap();
-        assert_eq!(sources.len(), 50);
+        assert_eq!(sources.len(), 250);
         assert!(sources.iter().all(IpAddr::is_loopback));
     }
 

@@ -175,14 +175,7 @@ impl<'a> Report<'a> {
             let (client, target, why, hex) = (fault.client, &fault.target, fault.why, &fault.hex);
             table.row("malformed", format!("client {client} of {target}: {why}: {hex}"));
         }
-        let latency = measured.latency_ms;
-        table.row(
-            "latency ms",
-            format!(
-                "p50 {:.2}  p90 {:.2}  p99 {:.2}  p99.9 {:.2}  max {:.2}",
-                latency.p50, latency.p90, latency.p99, latency.p999, latency.max
-            ),
-        );
+        table.row("latency ms", measured.latency_ms);
         if let Some([best, median, worst]) = measured.fairness_ms {
             table.row("mean per client ms", format!("best {best:.2}  median {median:.2}  worst {worst:.2}"));
         }
@@ -206,39 +199,6 @@ impl<'a> Report<'a> {
     }
 
     fn cost_rows(&self, table: &mut Table) {
-        let measured = self.measured;
-        if let Some(server) = &measured.server {
-            let (each, spent) = (server.cpu_us_per_delivery, &server.spent);
-            let rss_mib = spent.rss_bytes >> 20;
-            let waited = spent.wait_seconds();
-            table.row(
-                "server CPU",
-                format!(
-                    "{each:.3} us per delivery, {:.2} s (waited {waited:.2} s for a CPU), {rss_mib} MiB",
-                    spent.cpu_seconds
-                ),
-            );
-        }
-        if let Some(stats) = &measured.stats {
-            let dropped: u64 = stats.dropped.values().sum();
-            table.row(
-                "server counted",
-                format!(
-                    "offered {} sent {} dropped {dropped} queued {}; law {}",
-                    stats.offered,
-                    stats.sent,
-                    stats.queued,
-                    if stats.law_holds { "holds" } else { "BROKEN" }
-                ),
-            );
-            table.row(
-                "per delivery",
-                format!(
-                    "{:.4} enters, {:.4} completions, {:.4} allocations",
-                    stats.enters_per_delivery, stats.completions_per_delivery, stats.allocations_per_delivery
-                ),
-            );
-        }
         if let Some(floor) = self.floor {
             let us = |cost: Option<f64>| cost.map_or("-".to_owned(), |us| format!("{us:.3}"));
             let (ring, send) = (us(floor.ring_us), us(floor.send_us));
@@ -247,14 +207,7 @@ impl<'a> Report<'a> {
         if let Some(ratio) = self.floor_ratio {
             table.row("server / better floor", format!("{ratio:.3}"));
         }
-        let busy = measured.generator.busy_percent(measured.seconds);
-        table.row(
-            "generator",
-            format!(
-                "busiest thread {busy:.0} %, late p99 {:.2} ms, max {:.2} ms",
-                measured.generator.lateness_ms.0, measured.generator.lateness_ms.1
-            ),
-        );
+        table.costs(self.measured);
     }
 }
 
@@ -284,6 +237,51 @@ pub(crate) struct Table(pub(crate) String);
 impl Table {
     pub(crate) fn line(&mut self, line: &str) {
         let _ = writeln!(self.0, "{line}"); // a String takes everything
+    }
+
+    /// Whether the run means anything, first of all.
+    pub(crate) fn verdict(&mut self, invalid_reasons: &[String], bounds_missed: &[String]) {
+        for reason in invalid_reasons {
+            self.row("INVALID", reason);
+        }
+        for missed in bounds_missed {
+            self.row("bound missed", missed);
+        }
+    }
+
+    /// What deliveries cost the server, what it counted itself, and how the generator fared.
+    pub(crate) fn costs(&mut self, measured: &Measured) {
+        if let Some(server) = &measured.server {
+            let (each, spent) = (server.cpu_us_per_delivery, &server.spent);
+            let rss_mib = spent.rss_bytes >> 20;
+            let waited = spent.wait_seconds();
+            self.row(
+                "server CPU",
+                format!(
+                    "{each:.3} us per delivery, {:.2} s (waited {waited:.2} s for a CPU), {rss_mib} MiB",
+                    spent.cpu_seconds
+                ),
+            );
+        }
+        if let Some(stats) = &measured.stats {
+            let dropped: u64 = stats.dropped.values().sum();
+            let law = if stats.law_holds { "holds" } else { "BROKEN" };
+            let (offered, sent, queued) = (stats.offered, stats.sent, stats.queued);
+            self.row(
+                "server counted",
+                format!("offered {offered} sent {sent} dropped {dropped} queued {queued}; law {law}"),
+            );
+            self.row(
+                "per delivery",
+                format!(
+                    "{:.4} enters, {:.4} completions, {:.4} allocations",
+                    stats.enters_per_delivery, stats.completions_per_delivery, stats.allocations_per_delivery
+                ),
+            );
+        }
+        let busy = measured.generator.busy_percent(measured.seconds);
+        let (p99, max) = measured.generator.lateness_ms;
+        self.row("generator", format!("busiest thread {busy:.0} %, late p99 {p99:.2} ms, max {max:.2} ms"));
     }
 
     pub(crate) fn row(&mut self, name: &str, value: impl std::fmt::Display) {

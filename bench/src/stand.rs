@@ -111,6 +111,7 @@ impl<'a> Stand<'a> {
         };
         let watched = Watched {
             fleet: &fleet,
+            moving: false,
             slow: self.plan.slow_percent > 0.0,
             server_pid: self.load.server.server_pid,
             stats: self.stats.as_ref(),
@@ -168,6 +169,7 @@ pub fn plan_in(
         raw,
         operation: clients.accepts.first().copied().unwrap_or_default(),
         connect_rate: generator.connect_rate / f64::from(spread.threads),
+        pending_max: spread.pending_max,
         slow_percent: 0.0,
         buffers: spread.buffers,
         gather: Duration::from_micros(generator.gather_us),

@@ -50,6 +50,12 @@ impl Book {
         }
     }
 
+    /// A client is gone: what comes before the next one in its place has logged in is owed to nobody.
+    pub(super) fn vacate(&mut self, client: u32, now_ns: u64) {
+        self.leave(client, now_ns);
+        self.stays[client as usize] = Stay::default();
+    }
+
     pub(super) fn is_open(&self, client: u32) -> bool {
         self.stays[client as usize].to == OPEN
     }
@@ -137,5 +143,15 @@ mod tests {
         assert_eq!(book.settle(&offered(10, &[])), (12, 7, 0));
         assert_eq!(book.settle(&offered(10, &[4])), (10, 6, 1), "a refused message is not owed");
         assert_eq!(book.settle(&offered(4, &[])), (5, 2, 0), "nor is one that was not let out");
+    }
+
+    #[test]
+    fn who_has_a_place_after_another_is_not_owed_what_that_one_was() {
+        let mut book = Book::new(schedule(), 1);
+        book.enter(0, 9 * SECOND);
+        book.vacate(0, 15 * SECOND);
+        assert!(!book.owes(0, 3));
+        book.enter(0, 16 * SECOND);
+        assert!(!book.owes(0, 3) && !book.owes(0, 6) && book.owes(0, 7));
     }
 }
