@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::clients::{self, Counts, Gathered, Order, Progress};
+use crate::enough::ring_failed;
 use crate::fault::{Ends, FAULTS_SHOWN_MAX};
 use crate::interrupt::Interrupt;
 use crate::moves::{Movement, Seen};
@@ -232,7 +233,7 @@ impl Thread {
         let work = move || {
             if let Err(error) = clients::run(&plan, first, count, &shown, &received) {
                 let mut failure = shown.failure.lock().unwrap_or_else(PoisonError::into_inner);
-                *failure = Some(format!("the clients' io_uring failed: {error}"));
+                *failure = Some(ring_failed(&error));
             }
         };
         #[allow(clippy::expect_used, reason = "without threads there is no run")]

@@ -18,6 +18,7 @@ pub mod cost;
 pub mod curve;
 pub mod decode;
 pub mod doubt;
+pub mod enough;
 pub mod fault;
 pub mod fleet;
 pub mod floor;

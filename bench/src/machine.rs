@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::{IpAddr, UdpSocket};
 use std::num::NonZero;
 use std::sync::OnceLock;
 
@@ -73,6 +74,17 @@ pub fn ports() -> u32 {
         (Some(low), Some(high)) if high >= low => high - low + 1,
         _ => 28_232,
     }
+}
+
+/// Memory that programs may still take.
+pub fn available_bytes() -> Option<u64> {
+    let memory = fs::read_to_string("/proc/meminfo").ok()?;
+    Some(field(&memory, "MemAvailable:")? * 1024)
+}
+
+/// Whether an address is one of this machine.
+pub fn is_local(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// Raises the soft limit of open files to the hard one, and answers it.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::time::Duration;
 
+use crate::enough::{self, Needs};
 use crate::machine;
 use crate::target::Target;
 
@@ -44,15 +45,22 @@ pub fn reach(targets: &[Target]) -> Result<(), String> {
 /// Spreads `clients` over threads and source addresses, within the limits of this process.
 ///
 /// # Errors
-/// A sentence, if ports or file limits do not suffice.
+/// A sentence, if files, memory, ports or `io_uring` do not suffice.
 pub fn spread(clients: u32, targets: &[Target], sources: &[IpAddr], threads: Option<u32>) -> Result<Spread, String> {
     let nofile = u32::try_from(machine::raise_nofile()).unwrap_or(u32::MAX);
-    if nofile < 64 {
-        return Err(format!("RLIMIT_NOFILE is {nofile}, too low for any run: raise it (ulimit -n)"));
-    }
-    let per_thread = nofile.min(1 << 20);
+    let per_thread = nofile.clamp(1, 1 << 20);
     let least = clients.div_ceil(per_thread);
     let threads = threads.unwrap_or_else(machine::cpus_allowed).max(least).clamp(1, clients.max(1));
+    let needs = Needs {
+        clients,
+        threads,
+        both_ends: targets.iter().any(|target| machine::is_local(target.address.ip())),
+        nofile: u64::from(nofile),
+        available_bytes: machine::available_bytes(),
+    };
+    needs.check()?;
+    enough::sources(sources)?;
+    enough::rings()?;
     let sources = spread_sources(clients, targets, sources)?;
     // Every buffer is touched in turn, so many rings get fewer.
     let buffers = if threads <= 8 { 4096 } else { 512 };

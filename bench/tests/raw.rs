@@ -267,6 +267,26 @@ fn the_wrong_dialect_is_told_in_a_sentence_before_the_run() {
     assert!(complaint("tcp", raw, raw_ws).contains("ws://"));
 }
 
+#[test]
+fn a_limit_of_files_or_memory_that_is_too_low_is_told_before_the_run() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let run = |limit: &str, connections: &str| {
+        let program = env!("CARGO_BIN_EXE_halley-bench");
+        let command = format!(
+            "{limit} exec {program} broadcast --target tcp://{address} --push http://{address} --connections {connections}"
+        );
+        let Output { status, stderr, .. } = Command::new("sh").args(["-c", &command]).output().unwrap();
+        assert_eq!(status.code(), Some(2));
+        String::from_utf8(stderr).unwrap()
+    };
+    let sentence = run("ulimit -n 64;", "100000");
+    assert!(sentence.contains("RLIMIT_NOFILE 64 is too low") && sentence.contains("ulimit -n 512"), "{sentence}");
+    let sentence = run("", "50000000");
+    assert!(sentence.contains("MiB are available: take --connections "), "{sentence}");
+    assert_eq!(sentence.lines().count(), 1, "{sentence}");
+}
+
 /// Reproducible noise.
 fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     let mut state = seed | 1;
