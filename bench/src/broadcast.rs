@@ -41,7 +41,7 @@ pub fn floor(arguments: &FloorArgs, interrupt: &Interrupt) -> Result<(Measured, 
 pub fn broadcast(arguments: &BroadcastArgs, interrupt: &Interrupt) -> Result<(Measured, Option<Floor>), Failure> {
     let (run, clients) = (&arguments.load.run, &arguments.load.clients);
     let mut stand = Stand::new(&arguments.load, Rooms::one(&clients.room), interrupt)?;
-    stand.slow(arguments.slow_percent);
+    stand.slow(&arguments.slow);
     let transports = clients.target.iter().map(|target| target.transport).collect();
     let floor_run = floor_run(run, transports);
     let mut floor = Floor::default();
@@ -65,7 +65,7 @@ pub fn broadcast(arguments: &BroadcastArgs, interrupt: &Interrupt) -> Result<(Me
 pub fn find_limit(arguments: &BroadcastArgs, interrupt: &Interrupt) -> Result<(Measured, Limit), Failure> {
     let load = &arguments.load;
     let mut stand = Stand::new(load, Rooms::one(&load.clients.room), interrupt)?;
-    stand.slow(arguments.slow_percent);
+    stand.slow(&arguments.slow);
     limit::find(&arguments.limit, load, 1, &mut stand, interrupt)
 }
 

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::churn::ChurnArgs;
+use crate::clients::{SLOW_BYTES_PER_SECOND_MAX, SLOW_BYTES_PER_SECOND_MIN};
 use crate::floor_server::Settings;
 use crate::http::Url;
 use crate::limit::LimitArgs;
@@ -17,6 +18,7 @@ use crate::raw::DialectArgs;
 use crate::report_files::ReportArgs;
 use crate::rooms::RoomsArgs;
 use crate::schedule::MARK_BYTES;
+use crate::slow::SlowArgs;
 use crate::storm::StormArgs;
 use crate::target::{Target, Transport};
 
@@ -47,6 +49,8 @@ pub enum Command {
     Storm(Box<StormArgs>),
     /// As many connections as the machine holds, with broadcasts to all of them.
     Million(Box<MillionArgs>),
+    /// A broadcast without and with clients that read slowly or not at all: what they do to the others.
+    Slow(Box<SlowArgs>),
     /// Memory of a server for each client that is logged in and does nothing.
     Idle(Box<IdleArgs>),
     /// One page about runs that were written with --json, side by side.
@@ -231,6 +235,17 @@ pub struct LoadArgs {
     pub server: ServerArgs,
 }
 
+/// Who is slow, and how.
+#[derive(Clone, Copy, Debug, Args, Serialize)]
+pub struct SlowFlags {
+    /// Share of the clients that are slow while the measured messages go out; they are counted apart.
+    #[arg(long, default_value_t = 0.0, value_parser = percent)]
+    pub slow_percent: f64,
+    /// Bytes that each of them reads in a second; 0: they stop reading.
+    #[arg(long, default_value_t = 0, value_name = "BYTES", value_parser = slow_bytes)]
+    pub slow_bytes_per_second: u32,
+}
+
 /// Flags of `broadcast`.
 #[derive(Clone, Debug, Args, Serialize)]
 pub struct BroadcastArgs {
@@ -238,9 +253,10 @@ pub struct BroadcastArgs {
     #[serde(flatten)]
     #[allow(missing_docs, reason = "its flags say it")]
     pub load: LoadArgs,
-    /// Share of the clients that stop reading when the measured messages begin.
-    #[arg(long, default_value_t = 0.0, value_parser = percent)]
-    pub slow_percent: f64,
+    #[command(flatten)]
+    #[serde(flatten)]
+    #[allow(missing_docs, reason = "its flags say it")]
+    pub slow: SlowFlags,
     #[command(flatten)]
     #[serde(flatten)]
     #[allow(missing_docs, reason = "its flags say it")]
@@ -325,6 +341,14 @@ pub(crate) fn bytes(text: &str) -> Result<f64, String> {
 
 fn percent(text: &str) -> Result<f64, String> {
     number(text, 0.0, 99.0)
+}
+
+fn slow_bytes(text: &str) -> Result<u32, String> {
+    let range = SLOW_BYTES_PER_SECOND_MIN..=SLOW_BYTES_PER_SECOND_MAX;
+    match text.parse() {
+        Ok(bytes) if bytes == 0 || range.contains(&bytes) => Ok(bytes),
+        _ => Err(format!("neither 0 nor between {} and {}", range.start(), range.end())),
+    }
 }
 
 pub(crate) fn payload_bytes(text: &str) -> Result<usize, String> {

@@ -2,6 +2,7 @@
 // long: one state machine; what is only for clients that move stands apart
 
 mod moving;
+mod slowly;
 
 use std::collections::HashMap;
 use std::io;
@@ -13,6 +14,8 @@ use std::time::{Duration, Instant};
 use halley_protocol::{Packet, client, operation, websocket};
 use halley_ring::client::{Actions, Client, Event, Reactor, Sizes};
 use hdrhistogram::Histogram;
+
+pub use slowly::{SLOW_BYTES_PER_SECOND_MAX, SLOW_BYTES_PER_SECOND_MIN};
 
 use crate::clock;
 use crate::decode::{Item, Malformed, Stream};
@@ -34,8 +37,8 @@ pub fn latency_histogram() -> Histogram<u64> {
 /// What a thread is told.
 #[derive(Debug)]
 pub enum Order {
-    /// The slow clients stop reading (true) or read again.
-    SlowPause(bool),
+    /// The slow clients read so many bytes a second, 0: none; or (none) as others do.
+    SlowDown(Option<u32>),
     /// From now on messages of this pass count, and only they.
     Measure(Schedule),
     /// Answer what the clients have received of it.
@@ -165,6 +168,7 @@ struct Crew {
     pending: u32,
     seen: Seen,
     moves: Option<Moves>,
+    pace: Option<slowly::Pace>,
     started_ns: u64,
     faults: Vec<Fault>,
     ends: Ends,
@@ -211,6 +215,7 @@ pub fn run(
             }
         }
         let sleep = Duration::from_millis(if connecting < count || crew.moves.is_some() { 1 } else { 20 });
+        let sleep = crew.read_slowly(reactor.actions(), sleep)?;
         let mut broken = Ok(());
         reactor.turn(sleep, |actions, client, event| {
             if let Err(error) = crew.handle(actions, client, event) {
@@ -269,6 +274,7 @@ impl Crew {
             pending: 0,
             seen: Seen::default(),
             moves: None,
+            pace: None,
             started_ns: clock::now_ns(),
             faults: Vec::new(),
             ends: Ends::default(),
@@ -293,16 +299,7 @@ impl Crew {
     /// Carries out an order; true if it was the last.
     fn obey(&mut self, actions: &mut Actions, order: Order) -> io::Result<bool> {
         match order {
-            Order::SlowPause(paused) => {
-                for index in 0..self.sessions.len() {
-                    let session = &self.sessions[index];
-                    if !session.slow || session.state != State::Ready {
-                        continue;
-                    }
-                    let client = Client(u32::try_from(index).unwrap_or(u32::MAX));
-                    if paused { actions.pause(client) } else { actions.resume(client) }?;
-                }
-            }
+            Order::SlowDown(bytes_per_second) => self.slow_down(actions, bytes_per_second)?,
             Order::Measure(schedule) => {
                 self.pass = Some(schedule);
                 self.gaps = Gaps::default();

@@ -134,9 +134,9 @@ impl Fleet {
         self.threads.iter().find_map(failure_of)
     }
 
-    /// Slow clients stop reading, or read again.
-    pub fn pause_slow(&self, paused: bool) {
-        self.tell(|| Order::SlowPause(paused));
+    /// Slow clients read so many bytes a second, 0: none; or (none) as others do.
+    pub fn slow_down(&self, bytes_per_second: Option<u32>) {
+        self.tell(|| Order::SlowDown(bytes_per_second));
     }
 
     /// From now on messages of this pass count; returns when every thread knows.

@@ -146,7 +146,7 @@ impl FloorRun {
         std::thread::sleep(self.settle);
         let watched = Watched {
             fleet: &fleet,
-            slow: false,
+            slow: None,
             moving: false,
             server_pid: Some(child.child.id()),
             stats: None,

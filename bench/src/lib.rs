@@ -49,6 +49,7 @@ pub mod sampler;
 pub mod scene;
 pub mod schedule;
 pub mod series;
+pub mod slow;
 pub mod space;
 pub mod stand;
 pub mod stats;

@@ -13,6 +13,7 @@ use bench::million;
 use bench::report::{self, Report};
 use bench::report_files;
 use bench::rooms;
+use bench::slow;
 use bench::storm;
 use clap::Parser;
 
@@ -77,6 +78,14 @@ fn run(command: Command) -> Result<u8, Failure> {
             print!("{}", report.table());
             report::write_files(&report, &arguments.scene.generator).map_err(Failure::Surroundings)?;
             Ok(status(report.valid, &report.bounds_missed))
+        }
+        Command::Slow(arguments) => {
+            let interrupt = prepare(&arguments.load.run.generator)?;
+            let (measured, effect) = slow::slow(&arguments, &interrupt)?;
+            let mut report = Report::new("slow", &arguments, &measured, None);
+            report.bounds_missed = effect.bounds_missed(arguments.p99_ratio_max);
+            report.effect = Some(&effect);
+            finish(&arguments.load.run, report, None)
         }
         Command::Idle(arguments) => {
             let interrupt = prepare(&arguments.generator)?;

@@ -59,8 +59,8 @@ impl Pass {
 pub struct Watched<'a> {
     /// The clients.
     pub fleet: &'a Fleet,
-    /// Whether some of them are slow.
-    pub slow: bool,
+    /// How many bytes a second those read that are slow, if there are any.
+    pub slow: Option<u32>,
     /// Whether they come and go.
     pub moving: bool,
     /// The server's process.
@@ -159,6 +159,8 @@ pub struct Slow {
     pub connections: usize,
     /// Their deliveries.
     pub delivered: u64,
+    /// Of these, before they read as others do again.
+    pub delivered_while_slow: u64,
     /// What they missed, together.
     pub missed: u64,
     /// What each of them missed.
@@ -255,8 +257,8 @@ pub fn measure(source: &mut Source<'_>, pass: &Pass, watched: &Watched<'_>) -> R
         let first = fleet.failure().unwrap_or_default();
         return Err(format!("no client was left when the measured messages should begin: {first}"));
     }
-    if watched.slow {
-        fleet.pause_slow(true);
+    if watched.slow.is_some() {
+        fleet.slow_down(watched.slow);
     }
     let schedule = Schedule::new(run.wrapping_add(1), pass.rate, pass.rooms, pass.duration, LEAD);
     fleet.measure(schedule);
@@ -325,13 +327,17 @@ impl Watched<'_> {
         let spent = usage(std::process::id())?.since(&before.generator);
         // A server that died has no usage any more; its death is a reason of its own.
         let server = self.server_pid.and_then(|pid| usage(pid).ok());
-        if self.slow {
-            self.fleet.pause_slow(false);
+        let delivered_while_slow = self.fleet.totals().slow_delivered;
+        if self.slow.is_some() {
+            self.fleet.slow_down(None);
             self.fleet.drain_slow(pass.grace);
         }
         let gathered = self.fleet.gather(pushed.offered.clone());
         let kernel_drops = NetCounters::read().since(self.net_before);
         let mut measured = Measured::new(gathered, pushed, self.fleet);
+        if let Some(slow) = &mut measured.slow {
+            slow.delivered_while_slow = delivered_while_slow;
+        }
         measured.seconds = seconds_between(schedule.start_ns, now_ns.max(schedule.end_ns()));
         measured.generator = Generator { spent, kernel_drops, ..Generator::default() };
         measured.generator.add_threads(&pushed.threads);
@@ -370,6 +376,7 @@ impl Measured {
         let missed_each: Vec<u32> = gathered.slow.iter().map(|(_, missed)| *missed).collect();
         let slow = (!missed_each.is_empty()).then(|| Slow {
             connections: missed_each.len(),
+            delivered_while_slow: 0,
             delivered: gathered.slow.iter().map(|(received, _)| u64::from(*received)).sum(),
             missed: missed_each.iter().map(|missed| u64::from(*missed)).sum(),
             missed_each,

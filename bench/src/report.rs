@@ -19,6 +19,7 @@ use crate::limit::Limit;
 use crate::machine::Machine;
 use crate::measure::Measured;
 use crate::page::{self, Run};
+use crate::slow::Effect;
 
 /// What is needed to repeat a run.
 #[derive(Debug, Serialize)]
@@ -77,6 +78,9 @@ pub struct Report<'a> {
     /// What the search for the limit found; what was measured is of its best step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<&'a Limit>,
+    /// What slow clients changed; what was measured is of the run with them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effect: Option<&'a Effect>,
 }
 
 impl<'a> Report<'a> {
@@ -97,6 +101,7 @@ impl<'a> Report<'a> {
             floor,
             floor_ratio: floor_ratio.filter(|_| scenario != "floor"),
             limit: None,
+            effect: None,
         }
     }
 
@@ -181,6 +186,9 @@ impl<'a> Report<'a> {
         }
         self.slow_row(&mut table);
         self.cost_rows(&mut table);
+        if let Some(effect) = self.effect {
+            effect.rows(&mut table);
+        }
         if let Some(limit) = self.limit {
             limit.rows(&mut table);
         }
@@ -194,7 +202,11 @@ impl<'a> Report<'a> {
         let closed = self.measured.counts.slow_closed;
         table.row(
             "slow clients",
-            format!("{connections}: missed {missed}, {missing_nothing} missed nothing, {closed} closed"),
+            format!(
+                "{connections}: missed {missed}, {missing_nothing} missed nothing, {closed} closed; \
+                 {} deliveries while slow, {} in all",
+                slow.delivered_while_slow, slow.delivered
+            ),
         );
     }
 

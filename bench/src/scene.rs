@@ -152,7 +152,7 @@ impl Scene {
         let present = u32::try_from(fleet.totals().ready).unwrap_or(u32::MAX);
         let watched = Watched {
             fleet,
-            slow: false,
+            slow: None,
             moving,
             server_pid: self.server_pid,
             stats: self.stats.as_ref(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::{ClientArgs, GeneratorArgs, LoadArgs, RunArgs, duration};
+use crate::cli::{ClientArgs, GeneratorArgs, LoadArgs, RunArgs, SlowFlags, duration};
 use crate::cost::NetCounters;
 use crate::fleet::Fleet;
 use crate::hello::hello;
@@ -38,6 +38,8 @@ pub struct Stand<'a> {
     push: HttpPush,
     stats: Option<StatsSource>,
     fleet: Option<Fleet>,
+    /// How many bytes a second slow clients read, if there are any.
+    slow: Option<u32>,
     net_before: NetCounters,
 }
 
@@ -77,13 +79,15 @@ impl<'a> Stand<'a> {
             },
             stats: server.metrics.clone().map(|url| StatsSource { url, token: push.token.clone() }),
             fleet: None,
+            slow: None,
             net_before: NetCounters::default(),
         })
     }
 
-    /// Lets this share of the clients be slow; for clients that log in later.
-    pub fn slow(&mut self, percent: f64) {
-        self.plan = Arc::new(Plan { slow_percent: percent, ..Plan::clone(&self.plan) });
+    /// Lets a share of the clients be slow; for clients that log in later.
+    pub fn slow(&mut self, flags: &SlowFlags) {
+        self.plan = Arc::new(Plan { slow_percent: flags.slow_percent, ..Plan::clone(&self.plan) });
+        self.slow = (flags.slow_percent > 0.0).then_some(flags.slow_bytes_per_second);
     }
 
     /// Runs one pass; clients log in first, if they have not yet or some were lost.
@@ -112,7 +116,7 @@ impl<'a> Stand<'a> {
         let watched = Watched {
             fleet: &fleet,
             moving: false,
-            slow: self.plan.slow_percent > 0.0,
+            slow: self.slow,
             server_pid: self.load.server.server_pid,
             stats: self.stats.as_ref(),
             net_before: &self.net_before,

@@ -113,6 +113,22 @@ fn slow_clients_are_counted_apart_each_with_what_it_missed() {
 }
 
 #[test]
+fn slow_clients_read_so_many_bytes_a_second_and_what_is_left_afterwards() {
+    // A second of 100 messages of 500 bytes; 4,000 bytes a second are fewer than ten of them.
+    let flags = ["--slow-percent=25", "--slow-bytes-per-second=4000", "--payload-bytes=500"];
+    let server = Server::start(Script::default());
+    let mut arguments = arguments(&server, &flags);
+    arguments.load.run.duration = 1.0;
+    let (measured, _) = broadcast(&arguments, &Interrupt::default()).unwrap();
+    let slow = measured.slow.unwrap();
+    assert_eq!((slow.delivered, slow.missed, measured.counts.lost), (200, 0, 0));
+    // Until the window and its drain are over, which no pause of this machine makes shorter.
+    let bytes_max = 2.0 * 4000.0 * (measured.seconds + 1.0);
+    let read = slow.delivered_while_slow;
+    assert!(read > 0 && f64::from(u32::try_from(read).unwrap()) * 500.0 < bytes_max, "{read} messages");
+}
+
+#[test]
 fn a_client_that_is_sent_nonsense_is_counted_and_the_others_go_on() {
     let script = Script {
         deliver: |n, member| match (member, n) {

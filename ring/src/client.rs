@@ -26,6 +26,9 @@ use buffers::Buffers;
 /// Bytes of queued sends between two calls into the kernel; a longer send is refused.
 pub const SEND_BYTES_MAX: usize = 64 * 1024;
 
+/// The most bytes that [`Actions::read`] takes at once.
+pub const READ_BYTES_MAX: u32 = 2048;
+
 /// Connections of one reactor; the kernel's bound on direct descriptors.
 pub const CLIENTS_MAX: u32 = 1 << 20;
 
@@ -332,6 +335,27 @@ impl Actions {
         let slot = &mut self.slots[client.0 as usize];
         slot.paused = true;
         if slot.armed { self.cancel(Kind::Receive, client.0) } else { Ok(()) }
+    }
+
+    /// Reads at most so many bytes once, of a connection that is paused; nothing if such a read is
+    /// still waiting for bytes. Never more than a buffer, nor than `READ_BYTES_MAX`.
+    ///
+    /// # Errors
+    /// Only if the ring is broken.
+    pub fn read(&mut self, client: Client, bytes: u32) -> io::Result<()> {
+        let slot = &mut self.slots[client.0 as usize];
+        if slot.state != State::Connected || !slot.paused || slot.armed {
+            return Ok(());
+        }
+        slot.armed = true;
+        let bytes = bytes.clamp(1, READ_BYTES_MAX); // 0 would be a whole buffer
+        let entry = opcode::Recv::new(types::Fixed(client.0), std::ptr::null_mut(), bytes)
+            .buf_group(buffers::GROUP)
+            .build()
+            .flags(Flags::BUFFER_SELECT)
+            .user_data(self.user_data(Kind::Receive, client.0));
+        // SAFETY: the entry points to nothing; its buffer comes from the registered group.
+        unsafe { self.bare.push(&entry) }
     }
 
     /// Reads again after `pause`.

@@ -141,6 +141,30 @@ fn a_connection_comes_from_the_source_it_was_given() {
 }
 
 #[test]
+fn a_paused_client_reads_as_many_bytes_as_it_is_told_to() {
+    let (listener, _) = listener();
+    let mut reactor = reactor(1, 16);
+    let (seen, mut stream) = connected(&mut reactor, &listener);
+    let mut seen = [seen];
+    reactor.actions().pause(Client(0)).unwrap();
+    for _ in 0..5 {
+        turn(&mut reactor, &mut seen, Duration::from_millis(20));
+    }
+    stream.write_all(&[7; 1000]).unwrap();
+    for step in 1..=3 {
+        reactor.actions().read(Client(0), 100).unwrap();
+        reactor.actions().read(Client(0), 100).unwrap(); // the first is still under way
+        run(&mut reactor, &mut seen, |seen| seen[0].bytes.len() == step * 100);
+    }
+    for _ in 0..3 {
+        turn(&mut reactor, &mut seen, Duration::from_millis(20));
+    }
+    assert_eq!(seen[0].bytes.len(), 300);
+    reactor.actions().resume(Client(0)).unwrap();
+    run(&mut reactor, &mut seen, |seen| seen[0].bytes.len() == 1000);
+}
+
+#[test]
 fn a_paused_client_receives_nothing_until_it_resumes() {
     let (listener, _) = listener();
     let mut reactor = reactor(1, 16);
