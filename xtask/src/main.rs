@@ -4,6 +4,7 @@ mod check;
 mod conformance;
 mod fuzz;
 mod tidy;
+mod torture;
 
 use std::{
     env,
@@ -19,6 +20,7 @@ Commands:
   conformance  RFC 6455 and goim's rules against the real server: [--full] [--target URL] [--write]
   fuzz    every fuzz target, or those named: [--seconds S] [TARGET]...
   kafka   a real broker on loopback: up [PROPERTY...], topic NAME PARTITIONS, down, fetch (what up needs)
+  torture the real server under cut links, kills, stops and want: [--minutes M] [--server BINARY]
   tidy    the rules of style that a program can check";
 
 fn main() -> ExitCode {
@@ -28,6 +30,9 @@ fn main() -> ExitCode {
         ["conformance", ref arguments @ ..] => exit(conformance::run(&root(), arguments)),
         ["fuzz", ref arguments @ ..] => exit(fuzz::run(&root(), arguments)),
         ["kafka", ref arguments @ ..] => exit(broker::run(&root(), arguments)),
+        ["torture", ref arguments @ ..] => exit(torture::run(&root(), arguments)),
+        ["torture-inside", ref arguments @ ..] => exit(torture::inside(arguments)),
+        ["torture-clients"] => exit(torture::clients()),
         ["tidy"] => exit(tidy_alone(&root())),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
