@@ -20,6 +20,7 @@ use crate::rooms::RoomsArgs;
 use crate::schedule::MARK_BYTES;
 use crate::slow::SlowArgs;
 use crate::storm::StormArgs;
+use crate::suite::SuiteArgs;
 use crate::target::{Target, Transport};
 
 /// Measures push gateways, and doubts itself.
@@ -53,6 +54,8 @@ pub enum Command {
     Slow(Box<SlowArgs>),
     /// Memory of a server for each client that is logged in and does nothing.
     Idle(Box<IdleArgs>),
+    /// Many runs from one file, each against a server of its own, and one page about all.
+    Suite(SuiteArgs),
     /// One page about runs that were written with --json, side by side.
     Report(ReportArgs),
     /// The bare server of `floor`, started by it.

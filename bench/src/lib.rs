@@ -54,5 +54,6 @@ pub mod space;
 pub mod stand;
 pub mod stats;
 pub mod storm;
+pub mod suite;
 pub mod tally;
 pub mod target;

@@ -15,6 +15,7 @@ use bench::report_files;
 use bench::rooms;
 use bench::slow;
 use bench::storm;
+use bench::suite;
 use clap::Parser;
 
 const DONE: u8 = 0;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<u8, Failure> {
     match command {
         Command::FloorServer { settings } => floor_server::run(&settings).map(|()| DONE).map_err(Failure::Run),
+        Command::Suite(arguments) => suite::suite(&arguments).map_err(Failure::Surroundings),
         Command::Report(arguments) => report_files::report(&arguments).map_err(Failure::Surroundings),
         Command::Floor(arguments) => {
             let interrupt = prepare(&arguments.run.generator)?;

@@ -9,6 +9,22 @@ use super::value::{self, number, with_unit, words};
 /// Headings, and under each the paths with what they are called.
 const KNOWN: &[(&str, &[(&str, &str)])] = &[
     (
+        "The limit that was found: the last good step",
+        &[
+            ("limit.best.deliveries_per_second", "deliveries per second"),
+            ("limit.best.deliveries_per_second_per_core", "the same for each core"),
+            ("limit.best.rate", "messages per second into each room"),
+            ("limit.best.latency_ms.p50", "p50"),
+            ("limit.best.latency_ms.p99", "p99"),
+            ("limit.best.latency_ms.p999", "p99.9"),
+            ("limit.best.latency_ms.max", "worst"),
+            ("limit.best.server_cpu_percent", "CPU of the server"),
+            ("limit.best.server_cpu_us_per_delivery", "CPU per delivery"),
+            ("limit.at_least", "at least: it was the generator that could do no more"),
+            ("limit.ended", "why the search ended"),
+        ],
+    ),
+    (
         "Deliveries",
         &[
             ("connections", "connections"),
@@ -226,6 +242,7 @@ fn is_bad(path: &str, value: &Value) -> bool {
 /// What a table of cases shows: (path, heading).
 const OVERVIEW: &[(&str, &str)] = &[
     ("connections", "connections"),
+    ("limit.best.deliveries_per_second", "limit, deliveries per second"),
     ("delivered", "delivered"),
     ("lost", "lost"),
     ("latency_ms.p50", "p50"),

@@ -11,6 +11,7 @@ mod value;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 pub use run::{Run, find};
+pub use value::number;
 
 /// Runs that share their plots; of more, each case has plots of its own.
 const OVERLAID_MAX: usize = 6;
@@ -162,6 +163,7 @@ fn tiles(run: &Run) -> Markup {
     let number = |path: &str| run.number(path).map(|number| value::with_unit(path, number));
     let lost = run.number("lost");
     let tiles = [
+        ("limit", number("limit.best.deliveries_per_second"), Some("deliveries, last good step".to_owned())),
         (
             "delivered",
             number("delivered"),

@@ -14,7 +14,7 @@ const ROWS_MAX: usize = 200;
 const TIMES: [&str; 4] = ["at_s", "second", "seconds", "t_s"];
 
 /// A number for people: `2,000,000`, `5.353`, `0.00599`.
-pub(super) fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }
@@ -90,6 +90,12 @@ pub(super) fn any(path: &str, value: &Value) -> Markup {
         Value::Object(map) => object(path, map),
         Value::Array(list) if list.is_empty() => html! { span.quiet { "none" } },
         Value::Array(list) if list.iter().all(Value::is_object) => table(path, list),
+        Value::Array(list)
+            if list.len() > 8 && list.iter().all(|item| column(item).is_some_and(|pair| pair.len() == 2)) =>
+        {
+            let end = |at: usize| list.iter().map(|item| item[at].as_f64().unwrap_or(f64::NAN)).collect::<Vec<_>>();
+            small_plot(path, &end(0), &end(1), "first of each pair")
+        }
         Value::Array(list) => match column(value) {
             Some(values) if values.len() > 8 => small_plot(path, &indexes(&values), &values, "place in the list"),
             _ => html! { @for (index, item) in list.iter().enumerate() { @if index > 0 { ", " } (any(path, item)) } },
