@@ -2,6 +2,7 @@
 
 mod cli;
 mod log;
+mod push;
 
 use std::process::ExitCode;
 
@@ -9,10 +10,14 @@ use clap::Parser;
 use gateway::config::{Config, Host, Sources};
 use gateway::control::start;
 
-use cli::Cli;
+use cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    match run(&Cli::parse()) {
+    let cli = Cli::parse();
+    if let Some(Command::Push(push)) = &cli.command {
+        return push::run(push);
+    }
+    match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("halley: {error}");

@@ -53,3 +53,23 @@ impl Kafka {
         match *self {}
     }
 }
+
+/// Cannot be made.
+pub enum Pusher {}
+
+impl Pusher {
+    /// Refuses.
+    pub fn new(_: &str, _: &str) -> Result<Self, String> {
+        Err("this build has no Kafka: build it with `--features kafka`".into())
+    }
+
+    /// Cannot be called.
+    pub fn push(&self, _: &Job<'_>) -> Result<(), String> {
+        match *self {}
+    }
+
+    /// Cannot be called.
+    pub fn finish(&self) -> Result<u64, String> {
+        match *self {}
+    }
+}

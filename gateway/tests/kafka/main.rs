@@ -8,6 +8,7 @@ mod formats;
 mod harness;
 mod poison;
 mod pressure;
+mod shell;
 mod states;
 #[allow(dead_code, unused_imports, reason = "other tests use the rest of it")]
 #[path = "../support/mod.rs"]

@@ -34,7 +34,7 @@ use crate::dispatch::Dispatch;
 use crate::link::ShardLink;
 
 pub use client::check;
-pub use produce::ProduceError;
+pub use produce::{ProduceError, Pusher};
 
 use client::Ear;
 use consume::Consume;
@@ -142,6 +142,9 @@ impl Kafka {
     /// made in this order is in this order in its partition.
     pub fn produce(&self, job: &Job<'_>) -> impl Future<Output = Result<(i32, i64), ProduceError>> + Send + use<> {
         let sent = self.producer.send(job);
+        if sent.is_err() {
+            self.shared.stats.produce_failed.fetch_add(1, Ordering::Relaxed);
+        }
         async move { sent?.await.unwrap_or(Err(ProduceError::Away)) }
     }
 

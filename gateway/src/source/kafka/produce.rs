@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::queue::SegQueue;
 use futures_channel::oneshot;
@@ -66,6 +66,8 @@ impl Deliveries {
 /// Who waits for an acknowledgement.
 pub(super) enum Waits {
     Call(oneshot::Sender<Outcome>),
+    /// Nobody but the count.
+    Count,
     DeadLetter,
 }
 
@@ -92,7 +94,7 @@ impl ProducerContext for Clerk {
             Err((error, _)) => Err(why(error)),
         };
         let (good, bad) = match *waits {
-            Waits::Call(_) => (&self.stats.produced, &self.stats.produce_failed),
+            Waits::Call(_) | Waits::Count => (&self.stats.produced, &self.stats.produce_failed),
             Waits::DeadLetter => (&self.stats.dead_letters, &self.stats.dead_letters_failed),
         };
         if outcome.is_ok() { good } else { bad }.fetch_add(1, Ordering::Relaxed);
@@ -131,17 +133,15 @@ impl Producer {
 
     /// Puts a job into the producer's queue. The outcome comes through the receiver.
     pub(super) fn send(&self, job: &Job<'_>) -> Result<oneshot::Receiver<Outcome>, ProduceError> {
+        let (answer, outcome) = oneshot::channel();
+        self.send_for(job, Waits::Call(answer)).map(|()| outcome)
+    }
+
+    fn send_for(&self, job: &Job<'_>, waits: Waits) -> Result<(), ProduceError> {
         let value = envelope::write(job).ok_or(ProduceError::TooLarge)?;
         let key = key(job);
-        let (answer, outcome) = oneshot::channel();
-        let record = BaseRecord::with_opaque_to(&self.topic, Box::new(Waits::Call(answer)));
-        match self.client.send(record.key(&key).payload(&value)) {
-            Ok(()) => Ok(outcome),
-            Err((error, _)) => {
-                self.stats.produce_failed.fetch_add(1, Ordering::Relaxed);
-                Err(why(&error))
-            }
-        }
+        let record = BaseRecord::with_opaque_to(&self.topic, Box::new(waits));
+        self.client.send(record.key(&key).payload(&value)).map_err(|(error, _)| why(&error))
     }
 
     /// Produces a record that is no job to the dead-letter topic, if there is one: as it is, and why it is there.
@@ -166,6 +166,58 @@ impl Producer {
     /// Waits for what is under way.
     pub(super) fn flush(&self, time: Duration) {
         let _ = self.client.flush(time);
+    }
+}
+
+/// A producer for programs without a gateway, such as `halley push`.
+pub struct Pusher {
+    producer: Producer,
+    settings: config::Kafka,
+}
+
+impl Pusher {
+    /// A producer that has not connected yet; `brokers` are separated by commas.
+    pub fn new(brokers: &str, topic: &str) -> Result<Self, String> {
+        let brokers = brokers.split(',').map(Into::into).collect();
+        let mut settings = config::Kafka { brokers, topic: topic.into(), ..config::Kafka::default() };
+        // Many at a time are meant to go together.
+        settings.client.insert("linger.ms".into(), 1.into());
+        let deliveries = Deliveries::new().map_err(|error| error.to_string())?;
+        let producer = Producer::new(&settings, Arc::new(deliveries), Arc::default());
+        Ok(Self { producer: producer.map_err(|error| error.to_string())?, settings })
+    }
+
+    /// Puts a job into the producer's queue, and waits for a place in it.
+    pub fn push(&self, job: &Job<'_>) -> Result<(), String> {
+        let since = Instant::now();
+        loop {
+            match self.producer.send_for(job, Waits::Count) {
+                Ok(()) => return Ok(()),
+                Err(ProduceError::TooLarge) => return Err("the push is larger than the brokers take".into()),
+                Err(ProduceError::Away) if since.elapsed() > self.patience() => return Err(self.away()),
+                Err(ProduceError::Away) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
+    /// Waits until all is acknowledged or given up; how many jobs were acknowledged, if all were.
+    pub fn finish(&self) -> Result<u64, String> {
+        self.producer.flush(2 * self.patience());
+        let stats = &self.producer.stats;
+        let failed = stats.produce_failed.load(Ordering::Relaxed);
+        let produced = stats.produced.load(Ordering::Relaxed);
+        if failed > 0 || self.producer.client.in_flight_count() > 0 {
+            return Err(format!("{}; {produced} jobs are acknowledged, {failed} are not", self.away()));
+        }
+        Ok(produced)
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_millis(self.settings.produce_ms_max.into())
+    }
+
+    fn away(&self) -> String {
+        format!("{}/{} does not acknowledge", self.settings.brokers.join(","), self.settings.topic)
     }
 }
 
