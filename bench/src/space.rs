@@ -54,7 +54,9 @@ impl Space {
             per_thread: machine::raise_nofile().min(1 << 20),
             pairs: (!any_source).then_some(pairs),
             ports: u64::from(machine::ports()),
-            tracked: left("net/netfilter/nf_conntrack_max", "net/netfilter/nf_conntrack_count"),
+            // Where nothing is tracked although there are connections, nothing will be.
+            tracked: left("net/netfilter/nf_conntrack_max", "net/netfilter/nf_conntrack_count")
+                .filter(|_| number("net/netfilter/nf_conntrack_count") != Some(0)),
         }
     }
 
