@@ -1,5 +1,6 @@
 //! What stands in for Kafka in a build without it: a configuration that asks for it does not start.
 
+use std::future::Ready;
 use std::sync::Arc;
 
 use halley_protocol::job::Job;
@@ -39,7 +40,7 @@ impl Kafka {
     }
 
     /// Cannot be called.
-    pub async fn produce(&self, _: &Job<'_>) -> Result<(i32, i64), ProduceError> {
+    pub fn produce(&self, _: &Job<'_>) -> Ready<Result<(i32, i64), ProduceError>> {
         match *self {}
     }
 
