@@ -1,19 +1,21 @@
 //! The command line of `halley-tune`.
 use std::path::PathBuf;
 
+use crate::{Demand, Node, Profile, SHARDS_MAX, Traffic};
 use clap::{Args, Parser, Subcommand};
-use tuning::{Demand, Node, Profile, SHARDS_MAX, Traffic};
 
 /// What a host can carry, and what to change. Exit code: 0 enough, 1 short of the connections wanted, 2 error.
 #[derive(Parser)]
 #[command(name = "halley-tune", version)]
-pub(crate) struct Cli {
+pub struct Cli {
+    /// What to do.
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub command: Command,
 }
 
+/// What to do.
 #[derive(Subcommand)]
-pub(crate) enum Command {
+pub enum Command {
     /// Compare what the host allows with the connections wanted; changes nothing.
     Report(Report),
     /// Show what a profile changes on this host, and change it: now, and after every reboot.
@@ -39,8 +41,9 @@ pub(crate) enum Command {
     },
 }
 
+/// Of `report`.
 #[derive(Args)]
-pub(crate) struct Report {
+pub struct Report {
     /// Connections wanted.
     #[arg(long, value_name = "N")]
     connections: u64,
@@ -55,33 +58,35 @@ pub(crate) struct Report {
     addresses: u64,
     /// Every rule in full.
     #[arg(long)]
-    pub(crate) all: bool,
+    pub all: bool,
     /// One JSON object instead of text.
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
     /// A folder with another host's `proc` and `sys`, or a file that `record` wrote.
     #[arg(long, value_name = "PATH", default_value = "/")]
-    pub(crate) root: PathBuf,
+    pub root: PathBuf,
 }
 
+/// Of `apply`.
 #[derive(Args)]
-pub(crate) struct Apply {
+pub struct Apply {
     /// What the host is for.
     #[arg(long, value_enum)]
-    pub(crate) profile: Profile,
+    pub profile: Profile,
     /// Show the change, and make none.
     #[arg(long)]
-    pub(crate) dry_run: bool,
+    pub dry_run: bool,
     /// Do not ask.
     #[arg(long)]
-    pub(crate) yes: bool,
+    pub yes: bool,
     /// The folder that stands for `/`.
     #[arg(long, value_name = "FOLDER", default_value = "/")]
-    pub(crate) root: PathBuf,
+    pub root: PathBuf,
 }
 
+/// Of `plan`.
 #[derive(Args)]
-pub(crate) struct PlanArguments {
+pub struct PlanArguments {
     /// Clients, on all nodes together.
     #[arg(long, value_name = "N")]
     connections: u64,
@@ -108,17 +113,22 @@ pub(crate) struct PlanArguments {
     link: u64,
     /// One JSON object instead of text.
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
 }
 
 impl Report {
-    pub(crate) fn demand(&self) -> Demand {
+    /// What is asked of the host.
+    pub fn demand(&self) -> Demand {
         Demand { connections: self.connections, shards: self.shards, addresses: self.addresses, profile: self.profile }
     }
 }
 
 impl PlanArguments {
-    pub(crate) fn traffic(&self) -> Result<Traffic, String> {
+    /// What is to be carried.
+    ///
+    /// # Errors
+    /// A sentence, if a number is beyond any plan.
+    pub fn traffic(&self) -> Result<Traffic, String> {
         if !self.rate.is_finite() || self.rate < 0.0 || self.rate > 1e6 {
             return Err(format!("--rate {}: 0 to 1000000 messages a second", self.rate));
         }
@@ -129,7 +139,8 @@ impl PlanArguments {
         Ok(Traffic { connections, rooms, rate, bytes, tls })
     }
 
-    pub(crate) fn node(&self) -> Node {
+    /// What one node has.
+    pub fn node(&self) -> Node {
         Node {
             cores: self.cores,
             memory_bytes: self.memory.saturating_mul(1 << 30),

@@ -1,5 +1,6 @@
 //! What a host allows: rules as one table, a reading of the host, and plain arithmetic between them.
 mod apply;
+pub mod cli;
 mod costs;
 mod demand;
 mod generate;

@@ -1,6 +1,4 @@
 //! `halley-tune`: says how many connections a host carries and what stops the next one, changes it, and undoes that.
-mod cli;
-
 use std::{
     error::Error,
     fs,
@@ -10,7 +8,7 @@ use std::{
 };
 
 use clap::Parser;
-use cli::{Apply, Cli, Command, PlanArguments};
+use tuning::cli::{self, Apply, Cli, Command, PlanArguments};
 use tuning::{Changes, Demand, Journal, Plan, Report, Tree, revert};
 
 /// Whether the answer was "enough"; an error is exit code 2.

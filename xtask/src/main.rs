@@ -2,6 +2,7 @@
 mod broker;
 mod check;
 mod conformance;
+mod dist;
 mod fuzz;
 mod tidy;
 mod torture;
@@ -19,6 +20,7 @@ Commands:
   check   formatting, clippy, every test, documentation, tidy; all failures together (exit 1 if any)
   conformance  RFC 6455 and goim's rules against the real server: [--full] [--target URL] [--write]
   fuzz    every fuzz target, or those named: [--seconds S] [TARGET]...
+  dist    a tarball and a .deb in target/dist/packages: [--profile PROFILE] (dist; release and dev build faster)
   kafka   a real broker on loopback: up [PROPERTY...], topic NAME PARTITIONS, down, fetch (what up needs)
   torture the real server under cut links, kills, stops and want: [--minutes M] [--server BINARY]
   tidy    the rules of style that a program can check";
@@ -29,6 +31,8 @@ fn main() -> ExitCode {
         ["check"] => exit(check::run(&root())),
         ["conformance", ref arguments @ ..] => exit(conformance::run(&root(), arguments)),
         ["fuzz", ref arguments @ ..] => exit(fuzz::run(&root(), arguments)),
+        ["dist"] => exit(dist::run(&root(), "dist")),
+        ["dist", "--profile", profile] => exit(dist::run(&root(), profile)),
         ["kafka", ref arguments @ ..] => exit(broker::run(&root(), arguments)),
         ["torture", ref arguments @ ..] => exit(torture::run(&root(), arguments)),
         ["torture-inside", ref arguments @ ..] => exit(torture::inside(arguments)),
