@@ -24,17 +24,16 @@ pub enum Dialect {
     RawWs,
 }
 
-/// Flags that describe a dialect. In texts, `{room}`, `{key}` and `{n}` stand for a client's room,
-/// key and number, and \r \n \t \\ \xHH for such bytes.
+/// Flags that describe a dialect. In texts, `{room}`, `{key}` and `{number}` (or `{n}`, which clap's
+/// help cannot show) stand for a client's room, key and number, and \r \n \t \\ \xHH for such bytes.
 #[derive(Clone, Debug, Default, Args, Serialize)]
-#[command(next_help_heading = "Dialect")]
 pub struct DialectArgs {
     /// What clients and server say to each other.
     #[arg(long, value_enum, default_value_t = Dialect::Goim)]
     pub dialect: Dialect,
     /// raw-ws: a text frame that each client sends after the handshake; given several times, in
-    /// this order. `{room}`, `{key}` and `{n}` (also in the target's path) stand for the client's
-    /// room, key and number; \r \n \t \\ \xHH for such bytes.
+    /// this order. `{room}`, `{key}` and `{number}` (also in the target's path) stand for the
+    /// client's room, key and number; \r \n \t \\ \xHH for such bytes.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub open: Vec<Text>,
     /// raw-ws: the same as a binary frame, after those of --open.
@@ -136,7 +135,7 @@ impl RawPlan {
         let room = rooms.short_name(rooms.of_client(number));
         let number = number.to_string();
         let key = format!("{}{number}", self.keys_prefix);
-        text.replace("{room}", &room).replace("{key}", &key).replace("{n}", &number)
+        text.replace("{room}", &room).replace("{key}", &key).replace("{number}", &number).replace("{n}", &number)
     }
 
     /// Appends the frames that a client sends first.
@@ -249,7 +248,7 @@ mod tests {
         let rooms = Rooms::of("live://r", 10, 2);
         let plan = raw().raw(&targets("ws://127.0.0.1:1/x"), Some("k-")).unwrap().unwrap();
         assert_eq!(
-            plan.fill(r#"{"id":{n},"u":"{key}","c":"{room}"}{}"#, &rooms, 7),
+            plan.fill(r#"{"id":{number},"u":"{key}","c":"{room}"}{}"#, &rooms, 7),
             r#"{"id":7,"u":"k-7","c":"r-3"}{}"#
         );
     }

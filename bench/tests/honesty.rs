@@ -146,6 +146,37 @@ fn a_client_that_is_sent_nonsense_is_counted_and_the_others_go_on() {
     assert!(!fault.why.is_empty() && fault.target.starts_with("ws://"), "{fault:?}");
 }
 
+/// Reproducible noise.
+fn noise(seed: u32, bytes: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state.to_be_bytes()[1]
+    };
+    std::iter::repeat_with(next).take(bytes).collect()
+}
+
+#[test]
+fn random_bytes_from_a_server_are_counted_and_shown_and_never_a_panic() {
+    // Every client gets noise of its own, behind one, two … good messages.
+    let script = Script {
+        deliver: |n, member| match u32::try_from(member).unwrap() {
+            noisy if n >= noisy => Delivery::Bytes(noise(n * 100 + noisy, 900)),
+            _ => Delivery::Messages(vec![n]),
+        },
+        ..Script::default()
+    };
+    let measured = run(script, &[]).unwrap();
+    let counts = measured.counts;
+    assert_eq!((counts.closed, counts.malformed), (8, 8));
+    assert_eq!(counts.delivered, 36, "1 + 2 + … + 8 came before the noise");
+    assert_eq!(counts.lost, measured.offered - 36);
+    assert_eq!(measured.malformed_frames.len(), 5, "the first few are shown");
+    assert!(measured.malformed_frames.iter().all(|fault| fault.hex.len() <= 128 && !fault.why.is_empty()));
+}
+
 #[test]
 fn a_server_that_dies_in_the_middle_is_reported_with_the_time() {
     let script = Script { dies_at: 12, ..Script::default() };
