@@ -85,12 +85,13 @@ impl Effect {
         let ratio = |with: f64, without: f64| with / without.max(0.001);
         let missed = with.counts.lost + with.slow.as_ref().map_or(0, |slow| slow.missed);
         let dropped = with.stats.as_ref().map(|stats| stats.dropped.values().sum());
-        let nobody_left = with.counts.closed + with.counts.slow_closed == 0;
+        // Neither lost connections nor a run cut short leave counts that can be compared.
+        let whole = with.counts.closed + with.counts.slow_closed == 0 && with.unanswered == 0 && with.death.is_none();
         Self {
             p50_ratio: ratio(with.latency_ms.p50, without.latency_ms.p50),
             p99_ratio: ratio(with.latency_ms.p99, without.latency_ms.p99),
             dropped,
-            dropped_is_missed: dropped.filter(|_| nobody_left).map(|dropped| dropped == missed),
+            dropped_is_missed: dropped.filter(|_| whole).map(|dropped| dropped == missed),
             server_rss_bytes_peak: [peak(&without), peak(with)],
             without,
         }
@@ -120,7 +121,7 @@ impl Effect {
             let agrees = match self.dropped_is_missed {
                 Some(true) => "what the clients missed",
                 Some(false) => "NOT what the clients missed",
-                None => "cannot be compared, since connections ended",
+                None => "cannot be compared, since connections ended or the run was cut short",
             };
             table.row("server dropped", format!("{dropped}: {agrees}"));
         }
