@@ -10,6 +10,7 @@ use crate::limits;
 use crate::link::ShardLink;
 use crate::order::{Order, push_weight};
 use crate::payload::Payload;
+use crate::sabotage::{Bug, planted};
 
 /// Whom a push is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,13 +93,13 @@ impl Dispatch {
         if body.len() > limits::PAYLOAD_BYTES_MAX {
             return Err(DispatchError::PayloadTooBig);
         }
-        let (shares, dispatched) = match target {
+        let (mut shares, dispatched) = match target {
             Target::Keys(keys) => self.keys(keys)?,
             Target::Members(members) => self.members(members)?,
             Target::Room(name) => self.room(name),
             Target::All => self.all(),
         };
-        self.take_credits(&shares, body.len())?;
+        self.take_credits(&mut shares, body.len())?;
         self.put(shares, operation, body);
         Ok(dispatched)
     }
@@ -133,10 +134,17 @@ impl Dispatch {
     }
 
     /// One place in the queue of each shard concerned, or of none.
-    fn take_credits(&self, shares: &Shares, body_bytes: usize) -> Result<(), DispatchError> {
+    fn take_credits(&self, shares: &mut Shares, body_bytes: usize) -> Result<(), DispatchError> {
         let weight = |share: &Share| push_weight(body_bytes, share.named());
         let lacking = shares.iter().position(|(shard, share)| !self.link(*shard).take_credit(weight(share)));
         let Some(taken) = lacking else { return Ok(()) };
+        if planted(Bug::HalfDispatch) {
+            shares.truncate(taken);
+            return Ok(());
+        }
+        if planted(Bug::CreditLost) {
+            return Err(DispatchError::Full);
+        }
         for (shard, share) in &shares[..taken] {
             self.link(*shard).return_credit(weight(share));
         }

@@ -9,6 +9,7 @@ use halley_ring::Bell;
 
 use crate::limits;
 use crate::order::{Order, Report};
+use crate::sabotage::{Bug, planted};
 use crate::stats::ShardStats;
 
 /// A sleeper's flag: set before sleeping, taken by whoever puts something into its queue.
@@ -72,10 +73,15 @@ impl ShardLink {
     pub fn with_orders(rooms_max: usize, orders_max: usize) -> Self {
         assert!(orders_max > limits::ORDERS_CONTROL_SHARE, "dispatch needs places too");
         let pushes_max = orders_max - limits::ORDERS_CONTROL_SHARE;
+        Self::with_places(rooms_max, limits::ORDERS_CONTROL_SHARE, pushes_max, limits::REPORTS_MAX)
+    }
+
+    /// The same with so many places for control's orders, for pushes and for reports.
+    pub fn with_places(rooms_max: usize, control_max: usize, pushes_max: usize, reports_max: usize) -> Self {
         Self {
-            orders: ArrayQueue::new(limits::ORDERS_CONTROL_SHARE),
+            orders: ArrayQueue::new(control_max),
             pushes: ArrayQueue::new(pushes_max),
-            reports: ArrayQueue::new(limits::REPORTS_MAX),
+            reports: ArrayQueue::new(reports_max),
             credits: CachePadded::new(AtomicUsize::new(pushes_max)),
             taken: CachePadded::default(),
             weight: CachePadded::default(),
@@ -118,7 +124,9 @@ impl ShardLink {
         debug_assert!(order.is_push());
         let put = self.pushes.push(order);
         assert!(put.is_ok(), "a credit is a place in the queue");
-        self.wake();
+        if !planted(Bug::LostWakeUp) {
+            self.wake();
+        }
     }
 
     /// Puts an order of control, or gives it back when its queue is full.
@@ -154,7 +162,8 @@ impl ShardLink {
 
     /// Called by control after it drained reports: lets a shard that found the queue full go on.
     pub fn collect_debts(&self) {
-        if self.owes.load(Ordering::SeqCst) && self.owes.swap(false, Ordering::SeqCst) {
+        let owed = self.owes.load(Ordering::SeqCst) && self.owes.swap(false, Ordering::SeqCst);
+        if owed && !planted(Bug::DebtorSleeps) {
             self.wake();
         }
     }
@@ -166,6 +175,18 @@ impl ShardLink {
         {
             bell.ring();
         }
+    }
+
+    /// Places for pushes that are not taken, those that are, and what these weigh.
+    #[cfg(test)]
+    pub(crate) fn places(&self) -> (usize, usize, usize) {
+        (self.credits.load(Ordering::SeqCst), self.pushes.len(), self.weight.load(Ordering::SeqCst))
+    }
+
+    /// Orders and pushes that wait.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.orders.len() + self.pushes.len()
     }
 
     // ---- the shard ----
@@ -205,7 +226,8 @@ impl ShardLink {
     pub fn park(&self, owing: bool) -> bool {
         self.parked.park();
         let room_made = owing && !self.owes.load(Ordering::SeqCst);
-        let may_sleep = self.orders.is_empty() && self.pushes.is_empty() && !room_made;
+        let nothing_waits = self.orders.is_empty() && self.pushes.is_empty() || planted(Bug::ParkWithoutLook);
+        let may_sleep = nothing_waits && !room_made;
         if !may_sleep {
             self.parked.unpark();
         }

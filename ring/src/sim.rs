@@ -124,6 +124,11 @@ impl SimNet {
         self.0.borrow_mut().weather = weather;
     }
 
+    /// Begins a new sequence of accidents: what happens from here on does not depend on how many there were before.
+    pub fn reseed(&self, seed: u64) {
+        self.0.borrow_mut().random = Random(seed);
+    }
+
     /// Connects a client; it waits in the listener's queue until a ring accepts it.
     pub fn connect(&self, listener: usize) -> ClientId {
         let mut net = self.0.borrow_mut();
@@ -187,6 +192,11 @@ impl SimNet {
     /// Clients that no ring has accepted yet.
     pub fn waiting(&self, listener: usize) -> usize {
         self.0.borrow().listeners[listener].len()
+    }
+
+    /// The address that the server sees.
+    pub fn address(&self, client: ClientId) -> SocketAddr {
+        peer(client)
     }
 
     /// Which ring accepted the client.
@@ -276,9 +286,26 @@ impl SimRing {
         Rc::clone(&self.notified)
     }
 
+    /// Hands what is queued to the kernel, as a ring does that falls asleep; `wait` is the end of the sleep.
+    pub fn fall_asleep(&mut self) {
+        self.submit_queued();
+    }
+
+    /// Whether something has completed, or somebody rang, that ends a sleep.
+    pub fn is_woken(&mut self) -> bool {
+        self.progress();
+        self.rung.load(Ordering::SeqCst) || !self.due.is_empty() || !self.ready.is_empty()
+    }
+
     /// Sockets that stay open because a poll was left armed over their close.
     pub fn leaked(&self) -> usize {
         self.slots.iter().filter(|place| place.leaked).count()
+    }
+
+    fn submit_queued(&mut self) {
+        let mut queued = std::mem::take(&mut self.queued);
+        queued.drain(..).for_each(|operation| self.start(operation));
+        self.queued = queued;
     }
 
     fn start(&mut self, operation: Queued) {
@@ -418,11 +445,15 @@ impl SimRing {
     }
 }
 
-/// The address of a simulated client.
+/// The address of a simulated client: its own, of either family.
 fn peer(client: ClientId) -> SocketAddr {
     let number = u32::try_from(client.0).unwrap_or(u32::MAX);
     let [_, b, c, d] = number.to_be_bytes();
-    ([10, b, c, d], 40000).into()
+    if number % 4 == 3 {
+        ([0xfd00, 0, 0, 0, 0, 0, u16::from(b), u16::from_be_bytes([c, d])], 40000).into()
+    } else {
+        ([10, b, c, d], 40000).into()
+    }
 }
 
 impl Ring for SimRing {
@@ -523,9 +554,7 @@ impl Ring for SimRing {
 
     fn wait(&mut self, how: Wait) {
         self.counters.enters += 1;
-        let mut queued = std::mem::take(&mut self.queued);
-        queued.drain(..).for_each(|operation| self.start(operation));
-        self.queued = queued;
+        self.submit_queued();
         if how != Wait::Poll
             && let Some(act) = &mut self.on_sleep
         {

@@ -4,6 +4,7 @@ use dashmap::{DashMap, Entry};
 
 use super::key::{AsIs, HashSecret, Key, KeyRef};
 use crate::ids::ConnWord;
+use crate::sabotage::{Bug, planted};
 
 /// One connection. Records of one chain are the connections of one key, newest first, and those of
 /// keys that happen to have the same hash: the key is always compared.
@@ -59,7 +60,7 @@ impl KeyTable {
     /// Takes the record of this connection out, if it is still there.
     pub(super) fn remove(&self, hash: u64, conn: ConnWord) -> Option<Box<Record>> {
         let Entry::Occupied(mut entry) = self.chains.entry(hash) else { return None };
-        let removed = unlink(entry.get_mut(), |record| record.conn == conn);
+        let removed = unlink(entry.get_mut(), |record| record.conn == conn || planted(Bug::DepartureTakesNewer));
         if entry.get().is_none() {
             entry.remove();
         }

@@ -9,6 +9,7 @@ use foldhash::fast::SeedableRandomState;
 
 use super::key::HashSecret;
 use crate::ids::{Generation, RoomIndex, RoomRef, ShardIndex};
+use crate::sabotage::{Bug, planted};
 
 /// A room and how many members it has.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -170,7 +171,7 @@ impl RoomNumbers {
             room.parts.push(Part { shard, room: new, size: 0, joins_ordered: 0, joins_done: 0 });
         }
         let part = room.parts.iter_mut().find(|part| part.shard == shard).expect("there before, or just pushed");
-        part.joins_ordered = part.joins_ordered.wrapping_add(1);
+        part.joins_ordered = part.joins_ordered.wrapping_add(u32::from(!planted(Bug::GrantedRoomUncounted)));
         let ordered = part.room;
         note_change(&mut self.changed, name, room);
         Ok(JoinOrdered { room: ordered, members: room.members() })
@@ -231,7 +232,8 @@ impl RoomNumbers {
         let mut places = table.places[shard.at()].write().unwrap_or_else(PoisonError::into_inner);
         let place = &mut places[index.0 as usize];
         place.name = None;
-        place.generation = place.generation.wrapping_add(1).max(FIRST_GENERATION);
+        let step = u32::from(!planted(Bug::RoomIndexReused));
+        place.generation = place.generation.wrapping_add(step).max(FIRST_GENERATION);
         self.free[shard.at()].push(index);
         self.freed.push((shard, index));
     }

@@ -6,6 +6,7 @@ use arrayvec::ArrayVec;
 use halley_ring::{Ring, SEND_BATCH_MAX, Slot};
 
 use crate::reason::{CloseReason, DropReason};
+use crate::sabotage::{Bug, planted};
 
 use super::Shard;
 use super::runs::RunIndex;
@@ -63,6 +64,9 @@ impl<R: Ring> Shard<R> {
         if self.batch.spent.is_full() {
             self.submit();
         }
+        if planted(Bug::RunFreedEarly) {
+            return self.runs.release(run);
+        }
         self.batch.spent.push(run);
     }
 
@@ -92,7 +96,7 @@ impl<R: Ring> Shard<R> {
 
     pub(super) fn work_off(&mut self) {
         let mut failed = [false; SEND_BATCH_MAX];
-        for at in 0..self.failures.len() {
+        for at in 0..self.failures.len() - usize::from(planted(Bug::CompletionLeft) && !self.failures.is_empty()) {
             let failure = self.failures[at];
             let send = self.batch.sends[usize::from(failure.place)];
             failed[usize::from(failure.place)] = true;
@@ -118,7 +122,7 @@ impl<R: Ring> Shard<R> {
         let done = messages - (all - self.runs.messages_within(run, transport, offset + taken)).min(messages);
         let rest = messages - done;
         let stats = &self.link.stats;
-        stats.sent.sub(u64::from(rest));
+        stats.sent.sub(if planted(Bug::SentTooMuch) { 0 } else { u64::from(rest) });
         stats.sent_bytes.sub(u64::from(bytes - taken));
         let stall_at = self.stall_at(slot);
         if from_outbox {
@@ -131,7 +135,8 @@ impl<R: Ring> Shard<R> {
         } else {
             self.open_outbox(slot);
             let outbox = self.table[slot].outbox;
-            if !self.hold(outbox, run, taken, bytes - taken, rest) {
+            let from = if planted(Bug::TornFrame) { taken.saturating_sub(1) } else { taken };
+            if !self.hold(outbox, run, from, bytes - from, rest) {
                 self.count_dropped(DropReason::Closed, rest);
                 self.close_outbox(slot);
                 // Nothing can follow a torn frame or a lost reply.

@@ -3,6 +3,7 @@
 use halley_ring::{Ring, Slot};
 
 use crate::reason::{CloseReason, DropReason};
+use crate::sabotage::{Bug, planted};
 
 use super::Shard;
 use super::conn::{Phase, flag};
@@ -43,7 +44,7 @@ impl<R: Ring> Shard<R> {
             let stall_at = self.stall_at(slot);
             self.table[slot].outbox = self.outboxes.open(stall_at);
             self.stats().blocked.add(1);
-            if stall_at < self.table[slot].timer_at {
+            if stall_at < self.table[slot].timer_at && !planted(Bug::StallUnnoticed) {
                 self.wheel.set(&mut self.table, slot, stall_at);
             }
         }
@@ -97,6 +98,7 @@ impl<R: Ring> Shard<R> {
             return true;
         }
         match self.listener(slot).slow_policy {
+            SlowPolicy::DropNewest if planted(Bug::DropUncounted) => false,
             SlowPolicy::DropNewest => {
                 self.count_dropped(DropReason::SlowNewest, messages);
                 false

@@ -12,6 +12,7 @@ use halley_protocol::websocket::encode::{CONTROL_BYTES_MAX, close_frame};
 use halley_ring::{ArmedPolls, Ring, Slot};
 
 use crate::reason::{CloseReason, DropReason};
+use crate::sabotage::{Bug, planted};
 
 use super::Shard;
 use super::chunks::ChunkIndex;
@@ -65,7 +66,9 @@ impl<R: Ring> Shard<R> {
             return false;
         }
         self.stats().closes[reason.at()].add(1);
-        self.rooms.leave_all(&mut self.table, slot);
+        if !planted(Bug::MemberLeftInRoom) {
+            self.rooms.leave_all(&mut self.table, slot);
+        }
         let conn = &mut self.table[slot];
         conn.reason = reason as u8;
         conn.phase = Phase::Lingering;
@@ -159,7 +162,8 @@ impl<R: Ring> Shard<R> {
         self.wheel.clear(&mut self.table, slot);
         let conn = &mut self.table[slot];
         self.accept_sets.give(std::mem::take(&mut conn.accepts));
-        let armed = ArmedPolls { readable: conn.has(flag::POLL_READ), writable: conn.has(flag::POLL_WRITE) };
+        let writable = conn.has(flag::POLL_WRITE) && !planted(Bug::SecondPollLeft);
+        let armed = ArmedPolls { readable: conn.has(flag::POLL_READ), writable };
         conn.set(flag::CLOSE);
         conn.phase = Phase::Closing;
         self.ring.close(slot, conn.generation, armed);
@@ -178,7 +182,7 @@ impl<R: Ring> Shard<R> {
     /// The connection's timer has fired: a deadline has passed, or only its tick was early.
     pub(super) fn timer_fired(&mut self, slot: Slot) {
         let conn = &self.table[slot];
-        let late = self.tick >= conn.deadline;
+        let late = self.tick >= conn.deadline + u32::from(planted(Bug::HeartbeatLate));
         match conn.phase {
             Phase::Handshake | Phase::Login if late => self.end(slot, CloseReason::LoginLate),
             Phase::Open if late => self.end(slot, CloseReason::HeartbeatMissed),

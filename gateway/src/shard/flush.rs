@@ -11,6 +11,7 @@ use crate::ids::{ConnWord, Generation, RoomIndex};
 use crate::order::push_weight;
 use crate::payload::Payload;
 use crate::reason::{CloseReason, DropReason, Reject};
+use crate::sabotage::{Bug, planted};
 
 use super::Shard;
 use super::batch::Send;
@@ -232,7 +233,8 @@ impl<R: Ring> Shard<R> {
                 let word = direct.conns[direct.cursor];
                 let operation = self.operation_of(run);
                 let conn = &self.table[word.slot()];
-                if conn.generation != word.generation() || !conn.takes_pushes() {
+                let stale = conn.generation != word.generation() && !planted(Bug::ConnectionGenerationIgnored);
+                if stale || !conn.takes_pushes() {
                     self.reject(Reject::StaleConnection);
                 } else if self.accept_sets.accepts(conn.accepts, operation) {
                     self.deliver(word.slot(), run);
@@ -261,7 +263,8 @@ impl<R: Ring> Shard<R> {
                 *left -= 1;
                 let slot = Slot(self.queues.all.cursor);
                 let conn = &self.table[slot];
-                if conn.takes_pushes() && self.accept_sets.accepts(conn.accepts, self.queues.all.operation) {
+                let accepts = self.accept_sets.accepts(conn.accepts, self.queues.all.operation);
+                if conn.takes_pushes() && (accepts || planted(Bug::AcceptsIgnored)) {
                     self.deliver(slot, run);
                 }
             }
@@ -367,7 +370,7 @@ impl<R: Ring> Shard<R> {
         let messages = self.runs.messages(run);
         let stats = &self.link.stats;
         stats.offered.add(u64::from(messages));
-        if self.table[slot].is_blocked() {
+        if self.table[slot].is_blocked() && !planted(Bug::OutboxOvertaken) {
             self.append(slot, run);
             return;
         }

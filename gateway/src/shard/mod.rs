@@ -197,13 +197,18 @@ impl<R: Ring> Shard<R> {
 
     /// Sleeps as far as the turn allows, or only lets the kernel go on.
     pub fn wait(&mut self, turn: Turn) {
-        let how = if turn == Turn::Idle && self.link.park(self.owes()) {
+        let how = self.park(turn);
+        self.ring.wait(how);
+        self.link.unpark();
+    }
+
+    /// How to wait after this turn; a sleep has been announced.
+    fn park(&self, turn: Turn) -> Wait {
+        if turn == Turn::Idle && self.link.park(self.owes()) {
             Wait::Sleep(std::time::Duration::from_millis(SLEEP_MS_MAX))
         } else {
             Wait::Poll
-        };
-        self.ring.wait(how);
-        self.link.unpark();
+        }
     }
 
     fn stats(&self) -> &ShardStats {

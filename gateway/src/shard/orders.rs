@@ -10,6 +10,7 @@ use crate::limits::{PUSHES_WEIGHT_MAX, ROOMS_PER_CONNECTION_MAX};
 use crate::order::{Ask, Grant, Inspection, Order, Report, Verdict};
 use crate::payload::Payload;
 use crate::reason::{DropReason, Reject};
+use crate::sabotage::{Bug, planted};
 
 use super::conn::{Phase, flag};
 use super::rooms::Joined;
@@ -101,7 +102,9 @@ impl<R: Ring> Shard<R> {
         if conn.phase != Phase::Login {
             return;
         }
-        conn.set(flag::HELD);
+        if !planted(Bug::EarlyPush) {
+            conn.set(flag::HELD);
+        }
         if grant.marked {
             conn.set(flag::MARKED);
         }
@@ -163,6 +166,9 @@ impl<R: Ring> Shard<R> {
             Phase::Closing => self.join(slot),
             Phase::Lingering => self.mark_ready(slot),
             Phase::Free | Phase::Accepting | Phase::Handshake => {}
+        }
+        if planted(Bug::AnswerForgotten) && self.table[slot].phase == Phase::Closing {
+            return;
         }
         self.asks.push(ask);
     }

@@ -9,6 +9,7 @@ use halley_protocol::websocket::{MessageKind, Opcode};
 use halley_ring::{RECV_BATCH_MAX, Received, RecvRequest, Ring, Slot};
 
 use crate::reason::CloseReason;
+use crate::sabotage::{Bug, planted};
 
 use super::chunks::{CHUNK_BYTES, ChunkIndex, Chunks, FRAME_LIMITS};
 use super::conn::{Phase, flag};
@@ -231,7 +232,7 @@ impl<R: Ring> Shard<R> {
         }
         let (_, state) = self.chunks.parts(chunk);
         // With nothing left the chunk need not wait with the connection.
-        state.backlog = state.cursor.read < state.cursor.filled;
+        state.backlog = state.cursor.read < state.cursor.filled && !planted(Bug::PacketsLeft);
         if state.backlog && self.may_read(slot) && !self.table[slot].has(flag::WAITS_ASK) {
             self.mark_ready(slot);
         }
@@ -353,7 +354,7 @@ impl<R: Ring> Shard<R> {
     /// Keeps a chunk in which something is unfinished with its connection; else gives it back.
     fn keep_or_give(&mut self, slot: Slot, chunk: ChunkIndex) {
         let (_, state) = self.chunks.parts(chunk);
-        if !state.backlog && !state.is_unfinished() {
+        if !state.backlog && (!state.is_unfinished() || planted(Bug::PartialForgotten)) {
             self.drop_chunk(slot);
         } else if let Some(oldest) = self.chunks.keep(chunk, slot) {
             self.end(oldest, CloseReason::PartialPool);

@@ -6,6 +6,7 @@ use halley_ring::{Ring, Slot};
 
 use crate::ids::ConnWord;
 use crate::order::{Ask, Report};
+use crate::sabotage::{Bug, planted};
 
 use super::Shard;
 use super::conn::{Phase, flag};
@@ -60,7 +61,9 @@ impl<R: Ring> Shard<R> {
 
     /// Whether control has yet to be told something.
     pub(super) fn owes(&self) -> bool {
-        !self.debts.is_empty() || !self.rooms.dirty.is_empty() || self.draining.is_some_and(|drain| !drain.reported)
+        let drained = self.open == 0 && self.acceptor.is_quiet() || planted(Bug::DrainSpins);
+        let unsaid = self.draining.is_some_and(|drain| !drain.reported) && drained;
+        !self.debts.is_empty() || !self.rooms.dirty.is_empty() || unsaid
     }
 
     /// A closed connection with nothing in flight: control is told if it knows it, then the slot is free.
@@ -77,6 +80,9 @@ impl<R: Ring> Shard<R> {
     }
 
     fn free(&mut self, slot: Slot) {
+        if planted(Bug::SlotFreedTwice) {
+            self.table.give(slot);
+        }
         self.table.give(slot);
         self.open -= 1;
     }
@@ -104,7 +110,7 @@ impl<R: Ring> Shard<R> {
             drain.reported = self.link.put_report(Report::Drained).is_ok();
             self.debts.notify |= drain.reported;
         }
-        if self.debts.notify && self.control.take() {
+        if self.debts.notify && self.control.take() && !planted(Bug::NotifyForgotten) {
             self.ring.notify();
         }
         self.debts.notify = false;
@@ -126,7 +132,7 @@ impl<R: Ring> Shard<R> {
                 reason: conn.close_reason(),
                 peer: self.table.peer(slot),
             };
-            if self.link.put_report(report).is_err() {
+            if self.link.put_report(report).is_err() && !planted(Bug::ReportLost) {
                 self.debts.gone.push_front(slot);
                 return;
             }

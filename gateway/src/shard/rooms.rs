@@ -11,6 +11,7 @@ use halley_ring::Slot;
 
 use crate::ids::{Generation, RoomIndex, RoomRef};
 use crate::payload::Payload;
+use crate::sabotage::{Bug, planted};
 
 use super::blocks::Blocks;
 use super::conn::{Table, flag};
@@ -130,7 +131,8 @@ impl Rooms {
     /// The room under the name that control used, if it is not stale.
     pub(super) fn find(&self, room: RoomRef) -> Option<RoomIndex> {
         let found = self.places.get(room.index.0 as usize)?;
-        (found.generation == room.generation && found.flags & mark::KNOWN != 0).then_some(room.index)
+        let same = found.generation == room.generation || planted(Bug::RoomGenerationIgnored);
+        (same && found.flags & mark::KNOWN != 0).then_some(room.index)
     }
 
     /// Counts a join that control ordered, whatever becomes of it, and takes the room's new generation over.
@@ -181,6 +183,13 @@ impl Rooms {
     /// Rooms that have members.
     pub(super) fn with_members(&self) -> u32 {
         self.with_members
+    }
+
+    /// Rooms with members: index, generation, members.
+    #[cfg(test)]
+    pub(super) fn populated(&self) -> impl Iterator<Item = (u32, Generation, u32)> {
+        let with_members = (0..).zip(&self.places).filter(|(_, room)| room.members > 0);
+        with_members.map(|(index, room)| (index, room.generation, room.members))
     }
 
     /// Memberships, units of member blocks, and waiting messages that are in use.
@@ -336,7 +345,7 @@ impl Rooms {
     fn remove_member(&mut self, table: &Table, room: RoomIndex, position: u32) {
         let Room { unit, members, cursor, .. } = *self.room(room);
         let mut hole = position;
-        if hole < cursor {
+        if hole < cursor && !planted(Bug::LeaverSkipsMember) {
             // Still to be served: the last of those takes its place, and the hole moves behind them.
             self.move_member(table, room, unit, cursor - 1, hole);
             hole = cursor - 1;

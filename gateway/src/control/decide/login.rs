@@ -10,6 +10,7 @@ use crate::ids::{ConnWord, RoomRef, ShardIndex};
 use crate::limits;
 use crate::order::{Ask, Grant, Order};
 use crate::reason::CloseReason;
+use crate::sabotage::{Bug, planted};
 
 impl Control {
     /// Admits or refuses. Nothing is changed and no order put before the login is sure to stand; then: the room is
@@ -33,7 +34,7 @@ impl Control {
         orders.put(conn.shard(), Order::Grant { conn, grant: Box::new(grant) });
         let (_, replaced) = self.writer.insert(conn, key.clone(), login.mid, self.policy.key_connections_max);
         self.writer.address_came(ask.peer.ip());
-        for old in &replaced {
+        for old in replaced.iter().filter(|_| !planted(Bug::ReplacedStays)) {
             orders.put(old.shard(), Order::Close { conn: *old, reason: CloseReason::Replaced });
         }
         Ok(Event::Admitted { conn, peer: ask.peer, member: login.mid, key, replaced: replaced.len() })

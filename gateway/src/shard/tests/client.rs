@@ -1,5 +1,8 @@
 //! A goim client on the simulated network: says packets, and decodes what it gets.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
 use halley_protocol::client as packets;
 use halley_protocol::halley::Kick;
 use halley_protocol::login::Login;
@@ -12,7 +15,7 @@ use halley_ring::sim::{ClientId, SimNet};
 use crate::shard::Transport;
 
 /// A handshake's key, as in RFC 6455 1.3.
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+pub(super) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 
@@ -38,6 +41,9 @@ pub(super) struct Client {
     got: Vec<Got>,
     /// Bytes that were read.
     pub(super) bytes: u64,
+    /// What it says leaves it only in drops ([`Self::drip`]).
+    pub(super) drips: bool,
+    unsaid: RefCell<VecDeque<u8>>,
 }
 
 impl Client {
@@ -66,11 +72,30 @@ impl Client {
             sequence: 0,
             got: Vec::new(),
             bytes: 0,
+            drips: false,
+            unsaid: RefCell::default(),
         }
     }
 
     pub(super) fn say(&self, bytes: &[u8]) {
-        self.net.send(self.id, bytes);
+        if self.drips || !self.unsaid.borrow().is_empty() {
+            self.unsaid.borrow_mut().extend(bytes);
+        } else {
+            self.net.send(self.id, bytes);
+        }
+    }
+
+    /// Lets go of so many bytes that it wanted to say.
+    pub(super) fn drip(&self, most: usize) {
+        let mut unsaid = self.unsaid.borrow_mut();
+        let bytes = unsaid.len().min(most);
+        let drop: Vec<u8> = unsaid.drain(..bytes).collect();
+        self.net.send(self.id, &drop);
+    }
+
+    /// Whether it is in the middle of what it wants to say.
+    pub(super) fn is_speaking(&self) -> bool {
+        !self.unsaid.borrow().is_empty()
     }
 
     /// A frame as only a WebSocket client sends it.
@@ -178,6 +203,9 @@ impl Client {
             return bytes;
         }
         let text = String::from_utf8(stream.to_vec()).expect("HTTP is text");
+        if !text.contains("\r\n\r\n") {
+            return None;
+        }
         let status = text.split(' ').nth(1)?.to_owned();
         self.got.push(Got::Http(status));
         Some(stream.len())

@@ -31,6 +31,9 @@ pub(super) struct Setup {
     pub(super) policy: Policy,
     /// Places in the order queue that pushes can take.
     pub(super) pushes_max: usize,
+    /// Places for control's orders, and for reports.
+    pub(super) control_max: usize,
+    pub(super) reports_max: usize,
 }
 
 impl Setup {
@@ -53,6 +56,8 @@ impl Setup {
                 key_policy: KeyPolicy::Replace,
             },
             pushes_max: limits::ORDERS_MAX - limits::ORDERS_CONTROL_SHARE,
+            control_max: limits::ORDERS_CONTROL_SHARE,
+            reports_max: limits::REPORTS_MAX,
         }
     }
 
@@ -74,9 +79,8 @@ impl Setup {
     pub(super) fn build(self) -> World {
         let net = SimNet::new(self.listeners.len(), self.seed, self.weather);
         let rooms_max = self.shard.rooms_max as usize;
-        let orders_max = limits::ORDERS_CONTROL_SHARE + self.pushes_max;
-        let links: Arc<[_]> =
-            (0..self.shards).map(|_| Arc::new(ShardLink::with_orders(rooms_max, orders_max))).collect();
+        let link = || ShardLink::with_places(rooms_max, self.control_max, self.pushes_max, self.reports_max);
+        let links: Arc<[_]> = (0..self.shards).map(|_| Arc::new(link())).collect();
         let file = std::fs::File::open("/dev/null").expect("a file");
         let bell = Arc::new(ControlBell::new(file.into()));
         let listeners: Arc<[_]> = self.listeners.into();
@@ -109,6 +113,9 @@ impl Setup {
             gone: HashSet::new(),
             drained: 0,
             control_works: true,
+            bell,
+            places_max: self.pushes_max,
+            asks: limits::ASKS_MAX,
         };
         world.settle();
         world
@@ -129,6 +136,11 @@ pub(super) struct World {
     pub(super) drained: usize,
     /// Whether control takes reports.
     pub(super) control_works: bool,
+    pub(super) bell: Arc<ControlBell>,
+    /// Places for pushes in each shard's queue.
+    pub(super) places_max: usize,
+    /// Buffers for questions in each shard.
+    pub(super) asks: usize,
 }
 
 impl World {
@@ -297,7 +309,7 @@ impl World {
             assert_eq!(stats.queued.get(), 0, "queued");
             assert_eq!((stats.blocked.get(), stats.pinned_bytes.get()), (0, 0), "blocked, pinned");
             assert_eq!((stats.connections.get(), stats.rooms.get()), (0, 0), "connections, rooms");
-            shard.assert_empty();
+            shard.assert_empty(self.asks);
         }
         assert_eq!((self.directory.connections(), self.directory.rooms()), (0, 0), "the directory");
         assert_eq!(self.directory.addresses(), 0, "addresses");
@@ -305,14 +317,14 @@ impl World {
 }
 
 impl Shard<SimRing> {
-    fn assert_empty(&self) {
+    fn assert_empty(&self, asks: usize) {
         assert_eq!(self.open, 0, "open connections");
         assert_eq!(self.runs.live(), 0, "runs");
         assert_eq!(self.chunks.kept(), 0, "kept chunks");
         assert_eq!(self.accept_sets.in_use(), 0, "accept sets");
         assert_eq!(self.outboxes.in_use(), (0, 0), "outboxes and their entries");
         assert_eq!(self.rooms.in_use(), (0, 0, 0), "memberships, members' blocks, waiting messages");
-        assert_eq!(self.asks.len(), limits::ASKS_MAX, "ask buffers");
+        assert_eq!(self.asks.len(), asks, "ask buffers");
         assert_eq!((self.queues.weight(), self.rooms.waiting_bytes()), (0, 0), "weight of pushes");
         assert_eq!(self.ring.leaked(), 0, "sockets held open by a forgotten poll");
         assert!(self.wheel.is_empty(), "timers");

@@ -1,0 +1,76 @@
+//! Bugs planted on purpose, each one line at its place, so that the simulation shows that it sees.
+//!
+//! They are in no program: outside this crate's own tests [`planted`] is the constant `false`.
+
+macro_rules! bugs {
+    ($($bug:ident: $what:literal,)*) => {
+        /// A bug that can be planted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Bug {
+            $(#[doc = $what] $bug,)*
+        }
+
+        #[cfg(test)]
+        impl Bug {
+            /// Every bug, with what it is.
+            pub(crate) const ALL: &[(Self, &str)] = &[$((Self::$bug, $what),)*];
+        }
+    };
+}
+
+bugs! {
+    AcceptsIgnored: "pushes to all reach connections that do not accept the operation",
+    AnswerForgotten: "a question's buffer is not given back when its connection is closing",
+    CompletionLeft: "the last completion of a batch is left in the queue",
+    ConnectionGenerationIgnored: "a direct push reaches whoever has the slot now",
+    CreditLost: "the place taken for a push that was refused elsewhere is not given back",
+    DebtorSleeps: "control makes room for reports and does not ring the shard that owes some",
+    DepartureTakesNewer: "a departure takes the key's newest connection out of the directory",
+    DrainSpins: "a shard that drains never sleeps",
+    DropUncounted: "a push that a slow client misses is not counted",
+    EarlyPush: "pushes do not wait for the reply to the login",
+    GrantedRoomUncounted: "a join on its way is not counted, so that its room is freed too early",
+    HalfDispatch: "a push goes to the shards that have a place, and the others miss it",
+    HeartbeatLate: "a deadline is kept one tick too long",
+    LeaverSkipsMember: "somebody who leaves during a pass makes another member miss it",
+    LostWakeUp: "a push is put without waking the shard",
+    MemberLeftInRoom: "a connection that ends stays in its rooms",
+    NotifyForgotten: "reports are put without waking control",
+    OutboxOvertaken: "a push is sent past what waits in the connection's outbox",
+    PacketsLeft: "packets already received wait until more bytes come",
+    PartialForgotten: "what was received of an unfinished packet is thrown away",
+    ParkWithoutLook: "a shard falls asleep without looking at its queues once more",
+    ReplacedStays: "the older connection of a replaced key is not closed",
+    ReportLost: "a departure that finds the report queue full is not reported",
+    RoomGenerationIgnored: "a push for a room that is gone reaches the room that has its index now",
+    RoomIndexReused: "a room's index is used again under the same generation",
+    RunFreedEarly: "a run is freed while the batch that sends it is being built",
+    SecondPollLeft: "a poll for writing is not cancelled with the close",
+    SentTooMuch: "what the kernel did not take stays counted as sent",
+    SlotFreedTwice: "a slot is given to the free list twice",
+    StallUnnoticed: "a client that stalls is not watched from when it blocked",
+    TornFrame: "the rest of a short send begins at the wrong byte",
+}
+
+#[cfg(test)]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+}
+
+/// Plants a bug in what this thread does from now on, or none.
+#[cfg(test)]
+pub(crate) fn plant(bug: Option<Bug>) {
+    PLANTED.set(bug);
+}
+
+/// Whether the bug is planted.
+#[cfg(test)]
+pub(crate) fn planted(bug: Bug) -> bool {
+    PLANTED.get() == Some(bug)
+}
+
+/// Never, outside tests.
+#[cfg(not(test))]
+pub(crate) const fn planted(_: Bug) -> bool {
+    false
+}

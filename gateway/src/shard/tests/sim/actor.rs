@@ -1,0 +1,411 @@
+//! One client of the simulation, and the model of what it may get and what it must get.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use halley_protocol::halley::{JoinReply, JoinStatus, LeaveStatus};
+use halley_protocol::login::Login;
+use halley_protocol::operation;
+
+use crate::reason::CloseReason;
+use crate::shard::Transport;
+use crate::shard::tests::client::{Client, Got};
+
+/// How long the end of a connection takes at a rest: its linger, and the tick that ends it.
+const END_MS_MAX: u64 = 250;
+
+/// Whom a push was for, as far as order is promised within it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stream {
+    Room(String),
+    Direct,
+    All,
+}
+
+/// Whom a push is for.
+#[derive(Clone, Debug)]
+pub(super) enum Target {
+    Room(String),
+    Keys(Vec<String>),
+    Members(Vec<i64>),
+    All,
+}
+
+/// A push that was dispatched. Its number is its place in the list of all, and begins its body.
+#[derive(Clone, Debug)]
+pub(super) struct Pushed {
+    pub(super) target: Target,
+    pub(super) operation: i32,
+    pub(super) padding: usize,
+}
+
+/// A request that changes what is heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Login,
+    Move(String),
+    Join(String),
+    Leave(String),
+    Accept(i32),
+    Refuse(i32),
+}
+
+/// What the body of a reply must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    Exactly(Vec<u8>),
+    /// A count of members; only at rest it is known which.
+    Online(Option<u64>),
+    Join,
+    Leave,
+}
+
+/// A request that will be answered.
+#[derive(Clone, Debug)]
+struct Asked {
+    sequence: i32,
+    reply: i32,
+    body: Body,
+    change: Option<Change>,
+    /// A login or a heartbeat.
+    renews: bool,
+    said_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Connected, or on the way.
+    New,
+    /// Its login has been answered.
+    In,
+    /// It has ended, or will: nothing is owed to it any more.
+    Ending,
+}
+
+#[allow(clippy::struct_excessive_bools, reason = "what may be said of a client is independent of the rest")]
+pub(super) struct Actor {
+    pub(super) client: Client,
+    pub(super) listener: usize,
+    pub(super) login: Login,
+    pub(super) stage: Stage,
+    /// In the order of their replies.
+    asked: VecDeque<Asked>,
+    pub(super) login_room: Option<String>,
+    pub(super) joined: BTreeSet<String>,
+    pub(super) accepts: BTreeSet<i32>,
+    /// The last push of each stream.
+    last: BTreeMap<Stream, usize>,
+    /// Pushes that must come, unless they are dropped and counted.
+    pub(super) owed: BTreeMap<usize, Stream>,
+    pub(super) received: u64,
+    /// Does not read all that comes.
+    pub(super) slow: bool,
+    /// Was slow at some time, or is on a listener with small outboxes: may miss pushes.
+    pub(super) may_miss: bool,
+    /// Nothing may follow a close frame.
+    closed: bool,
+    /// Has said a part of something, and will not say the rest.
+    pub(super) partial: bool,
+    /// Somebody else logs in with its key at the same time: one of them stays, whoever it is.
+    pub(super) contested: bool,
+    /// Reasons that it may be told.
+    pub(super) expects: Vec<CloseReason>,
+    /// Has done what ends a connection at once.
+    pub(super) must_end: bool,
+    pub(super) connected_ms: u64,
+    /// The first rest at which it was accepted.
+    pub(super) accepted_ms: Option<u64>,
+    /// When the last login or heartbeat that was answered was said, and when its answer came.
+    pub(super) heartbeat_ms: (u64, u64),
+}
+
+impl Actor {
+    pub(super) fn new(client: Client, listener: usize, login: Login, may_miss: bool, now_ms: u64) -> Self {
+        Self {
+            client,
+            listener,
+            login,
+            stage: Stage::New,
+            asked: VecDeque::new(),
+            login_room: None,
+            joined: BTreeSet::new(),
+            accepts: BTreeSet::new(),
+            last: BTreeMap::new(),
+            owed: BTreeMap::new(),
+            received: 0,
+            slow: false,
+            may_miss,
+            closed: false,
+            partial: false,
+            contested: false,
+            expects: Vec::new(),
+            must_end: false,
+            connected_ms: now_ms,
+            accepted_ms: None,
+            heartbeat_ms: (now_ms, now_ms),
+        }
+    }
+
+    pub(super) fn name(&self) -> String {
+        let transport = if self.client.transport == Transport::Tcp { "TCP" } else { "WebSocket" };
+        format!("client {} ({transport}, {})", self.client.id.0, self.login.key)
+    }
+
+    /// When it connected, was accepted, and said and was answered its last heartbeat; what it has asked.
+    pub(super) fn times(&self) -> String {
+        let Self { connected_ms, accepted_ms, heartbeat_ms, asked, stage, .. } = self;
+        format!("{stage:?} {connected_ms} {accepted_ms:?} {heartbeat_ms:?} {asked:?}")
+    }
+
+    /// Says a request and notes the reply it will have.
+    pub(super) fn say(&mut self, operation: i32, body: &[u8], now_ms: u64) {
+        self.request(operation, body, None, now_ms);
+    }
+
+    fn request(&mut self, operation: i32, body: &[u8], change: Option<Change>, said_ms: u64) {
+        let sequence = self.client.send(operation, body);
+        let marked = self.login.halley;
+        let nothing = Body::Exactly(Vec::new());
+        let echo = Body::Exactly(body.to_vec());
+        let (reply, body) = match operation {
+            operation::HEARTBEAT | operation::HEARTBEAT_REPLY => (operation::HEARTBEAT_REPLY, Body::Online(None)),
+            operation::RAW if self.client.transport == Transport::Tcp => return,
+            operation::AUTH => (operation::AUTH_REPLY, nothing),
+            operation::CHANGE_ROOM | operation::SUBSCRIBE | operation::UNSUBSCRIBE => (operation + 1, echo),
+            operation::JOIN if marked => (operation::JOIN_REPLY, Body::Join),
+            operation::LEAVE if marked => (operation::LEAVE_REPLY, Body::Leave),
+            other => (other, nothing),
+        };
+        // The heartbeat's reply as a request is answered like one, and is none.
+        let renews = matches!(operation, operation::AUTH | operation::HEARTBEAT);
+        self.asked.push_back(Asked { sequence, reply, body, change, renews, said_ms });
+    }
+
+    /// Says a change; what it may take away is no longer owed.
+    pub(super) fn ask(&mut self, change: Change, now_ms: u64) {
+        let (operation, body) = match &change {
+            Change::Login => (operation::AUTH, self.login.to_json()),
+            Change::Move(room) => (operation::CHANGE_ROOM, room.clone()),
+            Change::Join(room) => (operation::JOIN, room.clone()),
+            Change::Leave(room) => (operation::LEAVE, room.clone()),
+            Change::Accept(operation) => (operation::SUBSCRIBE, operation.to_string()),
+            Change::Refuse(operation) => (operation::UNSUBSCRIBE, operation.to_string()),
+        };
+        self.request(operation, body.as_bytes(), Some(change), now_ms);
+        let still: Vec<_> = self.owed.iter().filter(|(_, stream)| self.is_sure(stream)).map(|(n, _)| *n).collect();
+        self.owed.retain(|number, _| still.contains(number));
+    }
+
+    /// Asks how many are in its room; at rest that is known.
+    pub(super) fn count(&mut self, members: u64, now_ms: u64) {
+        self.say(operation::HEARTBEAT, b"", now_ms);
+        self.asked.back_mut().expect("just asked").body = Body::Online(Some(members));
+    }
+
+    /// Nothing is owed any more.
+    pub(super) fn end(&mut self) {
+        self.stage = Stage::Ending;
+        self.owed.clear();
+    }
+
+    /// Nothing is owed any more, and it may be told why.
+    pub(super) fn end_as(&mut self, reason: CloseReason) {
+        self.end();
+        self.expects.push(reason);
+    }
+
+    /// Whether nothing is asked that has not been answered.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.asked.is_empty() && !self.client.is_speaking()
+    }
+
+    fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.asked.iter().filter_map(|asked| asked.change.as_ref())
+    }
+
+    /// Whether its login is on its way.
+    pub(super) fn is_logging_in(&self) -> bool {
+        self.changes().any(|change| *change == Change::Login)
+    }
+
+    /// Whether a push of this stream that is dispatched now, and concerns it now, must come.
+    fn is_sure(&self, stream: &Stream) -> bool {
+        match stream {
+            Stream::Room(room) => {
+                let mut moves = self.changes().filter_map(|change| match change {
+                    Change::Move(to) => Some(to),
+                    _ => None,
+                });
+                let stays = match (moves.next(), moves.next()) {
+                    (None, _) => true,
+                    (Some(to), None) => {
+                        to == room || self.joined.contains(room) && self.login_room.as_ref() != Some(room)
+                    }
+                    (Some(_), Some(_)) => false,
+                };
+                stays && !self.changes().any(|change| matches!(change, Change::Leave(left) if left == room))
+            }
+            Stream::Direct | Stream::All => !self.changes().any(|change| matches!(change, Change::Refuse(_))),
+        }
+    }
+
+    /// Whether the push names it, by key or member.
+    fn is_named(&self, target: &Target) -> bool {
+        match target {
+            Target::Keys(keys) => keys.contains(&self.login.key),
+            Target::Members(members) => self.login.mid > 0 && members.contains(&self.login.mid),
+            Target::All => true,
+            Target::Room(_) => false,
+        }
+    }
+
+    /// Whether the push, dispatched now, must come.
+    pub(super) fn is_owed(&self, pushed: &Pushed) -> bool {
+        let reached = match &pushed.target {
+            Target::Room(room) => self.is_member(room),
+            named => self.is_named(named) && self.accepts.contains(&pushed.operation),
+        };
+        self.stage == Stage::In && reached && self.is_sure(&pushed.stream())
+    }
+
+    fn is_member(&self, room: &str) -> bool {
+        self.login_room.as_deref() == Some(room) || self.joined.contains(room)
+    }
+
+    /// Whether the push may come.
+    fn may_get(&self, pushed: &Pushed) -> bool {
+        let asks = |change: &Change| self.changes().any(|asked| asked == change);
+        match &pushed.target {
+            Target::Room(room) => {
+                self.is_member(room) || asks(&Change::Move(room.clone())) || asks(&Change::Join(room.clone()))
+            }
+            named => {
+                let accepts = self.accepts.contains(&pushed.operation) || asks(&Change::Accept(pushed.operation));
+                self.is_named(named) && accepts
+            }
+        }
+    }
+
+    /// Takes what has arrived, and checks it against the model.
+    pub(super) fn take(&mut self, pushes: &[Pushed], now_ms: u64) -> Vec<Got> {
+        let got = self.client.take();
+        for got in &got {
+            assert!(!self.closed, "nothing follows a close frame: {got:?}");
+            match got {
+                Got::Push { operation, body } => self.pushed(*operation, body, pushes),
+                Got::Reply { operation, sequence, body } => self.replied(*operation, *sequence, body, now_ms),
+                Got::Close(_) => {
+                    self.closed = true;
+                    self.end();
+                }
+                Got::Kick { .. } | Got::Http(_) => self.end(),
+                Got::Pong(payload) => assert_eq!(payload, b"ping"),
+            }
+        }
+        if self.client.is_closed() {
+            self.end();
+        }
+        got
+    }
+
+    fn pushed(&mut self, operation: i32, body: &[u8], all: &[Pushed]) {
+        let text = std::str::from_utf8(body).expect("text");
+        let number: usize = text.split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
+        let pushed = &all[number];
+        assert_eq!((operation, text), (pushed.operation, &*pushed.body(number)), "as it was pushed");
+        // Ahead of the reply to its login nothing may come, so the stage is known.
+        assert!(self.stage != Stage::New, "{pushed:?} before the reply to the login");
+        let may = self.may_get(pushed);
+        assert!(may, "push {number} {pushed:?} is not for {}: {:?} {:?}", self.name(), self.login_room, self.joined);
+        let before = self.last.insert(pushed.stream(), number);
+        assert!(before.is_none_or(|before| before < number), "{before:?} before {number}: {pushed:?}");
+        self.owed.remove(&number);
+        self.received += 1;
+    }
+
+    fn replied(&mut self, operation: i32, sequence: i32, body: &[u8], now_ms: u64) {
+        let asked = self.asked.pop_front().expect("a reply to a request");
+        assert_eq!((asked.sequence, asked.reply), (sequence, operation), "replies come in the order of requests");
+        let granted = match asked.body {
+            Body::Exactly(expected) => {
+                assert_eq!(body, expected, "the body of the reply {operation}");
+                true
+            }
+            Body::Online(expected) => {
+                let members = u64::from(u32::from_be_bytes(body.try_into().expect("a count of members")));
+                assert!(expected.is_none_or(|expected| expected == members), "{members} members, not {expected:?}");
+                true
+            }
+            Body::Join => {
+                let reply = JoinReply::parse(body).expect("a join reply");
+                assert!(reply.status != JoinStatus::Refused, "the name is good");
+                assert_eq!(reply.status == JoinStatus::Joined, reply.members > 0, "the joiner is a member");
+                reply.status == JoinStatus::Joined
+            }
+            Body::Leave => LeaveStatus::parse(body).expect("a leave reply") == LeaveStatus::Left,
+        };
+        if asked.renews {
+            self.heartbeat_ms = (asked.said_ms, now_ms);
+        }
+        if let Some(change) = asked.change {
+            self.changed(change, granted);
+        }
+    }
+
+    /// A change has been answered.
+    fn changed(&mut self, change: Change, granted: bool) {
+        match change {
+            Change::Login => {
+                let stays = self.stage == Stage::New && !self.contested;
+                self.stage = if stays { Stage::In } else { Stage::Ending };
+                self.login_room = Some(self.login.room_id.clone()).filter(|room| !room.is_empty());
+                self.accepts.extend(&self.login.accepts);
+            }
+            Change::Move(room) => self.moved(room),
+            Change::Join(room) if granted => drop(self.joined.insert(room)),
+            Change::Join(room) => {
+                let rooms = self.joined.len() + usize::from(self.login_room.is_some());
+                assert!(rooms >= crate::limits::ROOMS_PER_CONNECTION_MAX, "{room} refused with {rooms} rooms");
+            }
+            Change::Leave(room) => {
+                assert_eq!(granted, self.is_member(&room), "who leaves {room} was in it");
+                self.joined.remove(&room);
+                self.login_room.take_if(|login_room| *login_room == room);
+            }
+            Change::Accept(operation) => drop(self.accepts.insert(operation)),
+            Change::Refuse(operation) => drop(self.accepts.remove(&operation)),
+        }
+    }
+
+    fn moved(&mut self, room: String) {
+        if let Some(before) = self.login_room.take() {
+            self.joined.remove(&before);
+        }
+        let rooms = self.joined.len();
+        let fits = rooms < crate::limits::ROOMS_PER_CONNECTION_MAX || self.joined.contains(&room);
+        self.login_room = Some(room).filter(|room| !room.is_empty() && fits);
+    }
+
+    /// At rest: everything asked is answered, nothing has arrived in part, and who had to go is gone.
+    pub(super) fn assert_at_rest(&self, now_ms: u64) {
+        assert!(!self.client.is_torn(), "a part of a frame at {}", self.name());
+        assert!(self.stage != Stage::In || self.asked.is_empty(), "unanswered at {}: {:?}", self.name(), self.asked);
+        let had_time = self.accepted_ms.is_some_and(|since| since + END_MS_MAX < now_ms);
+        let gone = !(self.must_end && had_time) || self.client.is_closed();
+        assert!(gone, "{} is still there: {:?}", self.name(), self.expects);
+    }
+}
+
+impl Pushed {
+    pub(super) fn stream(&self) -> Stream {
+        match &self.target {
+            Target::Room(room) => Stream::Room(room.clone()),
+            Target::Keys(_) | Target::Members(_) => Stream::Direct,
+            Target::All => Stream::All,
+        }
+    }
+
+    /// What is pushed under this number.
+    pub(super) fn body(&self, number: usize) -> String {
+        format!("{number} {}", "x".repeat(self.padding))
+    }
+}

@@ -1,0 +1,350 @@
+//! What happens in a simulation: clients come, ask, listen and slow down; somebody pushes; time passes.
+
+use halley_protocol::login::Login;
+use halley_protocol::operation;
+use halley_protocol::websocket::Opcode;
+
+use super::actor::{Actor, Change, Pushed, Stage, Target};
+use super::plan::{GENEROUS, LISTENERS, weather};
+use super::story::Story;
+use crate::dispatch::{self, DispatchError};
+use crate::ids::ConnWord;
+use crate::limits;
+use crate::reason::CloseReason;
+use crate::shard::Transport;
+use crate::shard::tests::client::Client;
+
+/// Clients at a time.
+const ACTORS_MAX: usize = 56;
+
+/// Events at the beginning, each of which is somebody who connects.
+const FIRST_COME: u64 = 44;
+
+/// Names of which one begins another; in some stories there are more rooms, of few members each.
+const ROOMS: [&str; 6] = ["a", "b", "c", "d", "ab", "abc"];
+const OPERATIONS: [i32; 3] = [1000, 1001, 1002];
+
+impl Story {
+    /// One event, in plain words.
+    pub(super) fn event(&mut self, number: u64) -> String {
+        if number < FIRST_COME {
+            return self.connect(usize::try_from(number % 4).expect("small"));
+        }
+        match self.dice.below(26) {
+            0..=2 => {
+                let listener = self.dice.below(LISTENERS.len());
+                self.connect(listener)
+            }
+            3..=8 => self.change(),
+            9 | 10 => self.chat(),
+            11..=16 => {
+                let times = self.dice.pick(&[1, 1, 1, 5, 30]);
+                (0..times).map(|_| self.push()).collect::<Vec<_>>().join("; ")
+            }
+            17 => self.append_records(),
+            18 | 19 => self.slow_down_or_up(),
+            20 => self.time(),
+            21 => self.trouble_control(),
+            22 => self.much_at_once(),
+            23 => self.drip(),
+            _ if self.calm => self.chat(),
+            _ => self.harm(),
+        }
+    }
+
+    fn connect(&mut self, listener: usize) -> String {
+        if self.actors.len() >= ACTORS_MAX || (self.calm && listener >= 4) {
+            return "the house is full".into();
+        }
+        let transport = LISTENERS[listener];
+        // Keys are taken over only where connections may end.
+        let fresh = self.calm || self.dice.once_in(2);
+        self.keys += usize::from(fresh);
+        let key = if fresh { self.keys } else { self.keys - self.dice.below(self.keys.clamp(1, 8)) };
+        // Some keys are UUIDs, which the directory packs.
+        let key = if key % 3 == 0 { format!("00000000-0000-4000-8000-{key:012x}") } else { format!("key-{key}") };
+        let login = Login {
+            key,
+            mid: i64::try_from(self.dice.below(6)).expect("small"),
+            room_id: self.room_or_none(),
+            accepts: OPERATIONS.into_iter().filter(|_| self.dice.once_in(2)).collect(),
+            halley: self.dice.once_in(2),
+            ..Login::default()
+        };
+        let client = Client::connect_silent(&self.world.net, listener, transport);
+        if transport == Transport::WebSocket {
+            let head = halley_protocol::websocket::client::request("gateway", "/sub", super::super::client::KEY);
+            client.say(head.replace("\r\n\r\n", &format!("\r\nOrigin: {}\r\n\r\n", super::plan::ORIGIN)).as_bytes());
+        }
+        client.set_window(usize::MAX);
+        self.actors.push(Actor::new(client, listener, login, listener >= GENEROUS, self.world.now_ms));
+        format!("{} connects to listener {listener}", self.actors.last().expect("just pushed").name())
+    }
+
+    fn room(&mut self) -> String {
+        let at = self.dice.below(self.rooms);
+        ROOMS.get(at).map_or_else(|| format!("room-{at}"), |name| (*name).to_owned())
+    }
+
+    fn room_or_none(&mut self) -> String {
+        if self.dice.once_in(7) { String::new() } else { self.room() }
+    }
+
+    pub(super) fn pick(&mut self) -> Option<usize> {
+        (!self.actors.is_empty()).then(|| self.dice.below(self.actors.len()))
+    }
+
+    /// Somebody logs in, or changes what it hears.
+    fn change(&mut self) -> String {
+        let Some(at) = self.pick() else { return "nobody is there".into() };
+        let (room, operation) = (self.room_or_none(), self.dice.pick(&OPERATIONS));
+        let choice = self.dice.below(6);
+        let now_ms = self.world.now_ms;
+        let actor = &mut self.actors[at];
+        if actor.stage == Stage::Ending || actor.partial || actor.is_logging_in() {
+            return format!("{} stays as it is", actor.name());
+        }
+        let marked = actor.login.halley && !room.is_empty();
+        let change = match choice {
+            _ if actor.stage == Stage::New => Change::Login,
+            0 | 1 if marked => Change::Join(room),
+            2 if marked => Change::Leave(room),
+            3 => Change::Accept(operation),
+            4 => Change::Refuse(operation),
+            _ => Change::Move(room),
+        };
+        let key = actor.login.key.clone();
+        if change == Change::Login {
+            self.log_in(at, &key);
+        }
+        let actor = &mut self.actors[at];
+        actor.ask(change.clone(), now_ms);
+        format!("{} asks: {change:?}", actor.name())
+    }
+
+    /// Who has the key now may have to go from here on, or keeps the newcomer out. Of several who are on their way
+    /// nobody knows who comes last.
+    fn log_in(&mut self, at: usize, key: &str) {
+        let refuses = !self.key_policy_replaces || self.actors[at].listener == super::plan::REFUSING;
+        if refuses {
+            self.actors[at].expects.push(CloseReason::LoginRefused);
+        }
+        let mut contested = self.haunted.contains(key);
+        for (_, other) in self.actors.iter_mut().enumerate().filter(|(other, _)| *other != at) {
+            if other.login.key != key || !self.key_policy_replaces {
+                continue;
+            }
+            other.expects.push(CloseReason::Replaced);
+            if other.stage == Stage::In {
+                other.end();
+            } else if other.is_logging_in() {
+                (contested, other.contested) = (true, true);
+            }
+        }
+        if contested {
+            self.actors[at].contested = true;
+            self.actors[at].expects.push(CloseReason::Replaced);
+        }
+    }
+
+    /// Requests without consequence.
+    fn chat(&mut self) -> String {
+        let Some(at) = self.pick() else { return "nobody is there".into() };
+        let operation = self.dice.pick(&[operation::HEARTBEAT, operation::HEARTBEAT_REPLY, operation::RAW, 4, 1000]);
+        let (ping, now_ms) = (self.dice.once_in(4), self.world.now_ms);
+        let actor = &mut self.actors[at];
+        if actor.partial {
+        } else if ping && actor.client.transport == Transport::WebSocket {
+            actor.client.frame(true, Opcode::Ping, b"ping");
+        } else if actor.stage == Stage::In {
+            actor.say(operation, b"whatever", now_ms);
+        }
+        format!("{} says {operation}, or pings", actor.name())
+    }
+
+    fn drip(&mut self) -> String {
+        let Some(at) = self.pick() else { return "nobody is there".into() };
+        let client = &mut self.actors[at].client;
+        client.drips = !client.drips;
+        format!("{} speaks byte by byte: {}", self.actors[at].name(), self.actors[at].client.drips)
+    }
+
+    /// A flood of packets, of joins beyond the limit, or more accepted operations than one may have.
+    fn much_at_once(&mut self) -> String {
+        let Some(at) = self.pick() else { return "nobody is there".into() };
+        let (kind, now_ms) = (self.dice.below(4), self.world.now_ms);
+        let actor = &mut self.actors[at];
+        if actor.stage != Stage::In || actor.partial {
+            return format!("{} is not there yet", actor.name());
+        }
+        let name = actor.name();
+        match kind {
+            0 if actor.login.halley => {
+                for room in 0..limits::ROOMS_PER_CONNECTION_MAX {
+                    actor.ask(Change::Join(format!("many-{room}")), now_ms);
+                }
+                format!("{name} joins many rooms")
+            }
+            1 if actor.login.halley => {
+                for room in actor.joined.clone() {
+                    actor.ask(Change::Leave(room), now_ms);
+                }
+                format!("{name} leaves what it joined")
+            }
+            2 => {
+                let many: Vec<_> = (2000..=2000 + limits::ACCEPTS_MAX).map(|n| n.to_string()).collect();
+                actor.say(operation::SUBSCRIBE, many.join(",").as_bytes(), now_ms);
+                format!("{name} accepts too much")
+            }
+            _ => {
+                for _ in 0..300 {
+                    actor.say(operation::HEARTBEAT, b"", now_ms);
+                }
+                format!("{name} floods")
+            }
+        }
+    }
+
+    fn some_push(&mut self) -> Pushed {
+        let key = |story: &mut Self| {
+            let of = story.pick();
+            of.map_or_else(|| "nobody".to_owned(), |of| story.actors[of].login.key.clone())
+        };
+        let target = match self.dice.below(9) {
+            0 => Target::Keys(vec![key(self)]),
+            1 => Target::Keys(vec![key(self), "nobody".into(), key(self), key(self)]),
+            2 => Target::Members(vec![i64::try_from(self.dice.below(6)).expect("small")]),
+            3 => Target::Members(vec![1, 5, 3, 77, 1]),
+            4 => Target::All,
+            _ => Target::Room(self.room()),
+        };
+        Pushed { target, operation: self.dice.pick(&OPERATIONS), padding: self.dice.pick(&[0, 0, 20, 200, 2000]) }
+    }
+
+    fn push(&mut self) -> String {
+        let pushed = self.some_push();
+        let taken = self.dispatch(&pushed);
+        format!("push {} to {:?}: {taken:?}", self.pushes.len(), pushed.target)
+    }
+
+    fn append_records(&mut self) -> String {
+        let again = if self.dice.once_in(4) { self.source.crash(self.pushes.len() % 8) } else { 0 };
+        let records = self.dice.pick(&[1, 10, 40]);
+        for _ in 0..records {
+            let record = self.some_push();
+            self.source.append(record);
+        }
+        self.pull();
+        format!("{records} records come from the log, {again} of them again")
+    }
+
+    /// The source goes on until a shard has no place; then it pauses.
+    pub(super) fn pull(&mut self) {
+        while let Some(record) = self.source.next().cloned() {
+            if self.dispatch(&record).is_err() {
+                self.source.refused += 1;
+                return;
+            }
+            self.source.taken();
+        }
+    }
+
+    /// Dispatches, and checks that all shards concerned have it, or none.
+    pub(super) fn dispatch(&mut self, pushed: &Pushed) -> Result<(), DispatchError> {
+        let number = self.pushes.len();
+        let to = match pushed.target.clone() {
+            Target::Room(room) => dispatch::Target::Room(room),
+            Target::Keys(keys) => dispatch::Target::Keys(keys),
+            Target::Members(members) => dispatch::Target::Members(members),
+            Target::All => dispatch::Target::All,
+        };
+        let (shards, connections, offline) = self.concerned(&pushed.target);
+        let before: Vec<_> = self.world.links.iter().map(|link| link.places()).collect();
+        let dispatched = self.world.dispatch(&to, pushed.operation, &pushed.body(number));
+        for (at, link) in self.world.links.iter().enumerate() {
+            let put = usize::from(dispatched.is_ok() && shards.contains(&at));
+            let (credits, taken, weight) = link.places();
+            assert_eq!((credits, taken), (before[at].0 - put, before[at].1 + put), "shard {at} of {pushed:?}");
+            assert_eq!(weight > before[at].2, put > 0, "weight at shard {at}");
+        }
+        let dispatched = dispatched?;
+        assert_eq!((dispatched.connections, dispatched.offline), (connections, offline), "{pushed:?}");
+        for actor in self.actors.iter_mut().filter(|actor| actor.is_owed(pushed)) {
+            actor.owed.insert(number, pushed.stream());
+        }
+        self.pushes.push(pushed.clone());
+        Ok(())
+    }
+
+    /// The shards that a push concerns, how many connections, and how many named have none.
+    fn concerned(&self, target: &Target) -> (Vec<usize>, u64, u64) {
+        let directory = &self.world.directory;
+        let named = |each: Vec<Vec<ConnWord>>| {
+            let offline = each.iter().filter(|conns| conns.is_empty()).count() as u64;
+            let mut conns = each.concat();
+            conns.sort_unstable();
+            conns.dedup();
+            let mut shards: Vec<_> = conns.iter().map(|conn| conn.shard().at()).collect();
+            shards.dedup();
+            (shards, conns.len() as u64, offline)
+        };
+        let distinct = |len: usize, at: usize, same: &dyn Fn(usize, usize) -> bool| {
+            (0..len).position(|other| same(other, at)) == Some(at)
+        };
+        match target {
+            Target::Keys(keys) => {
+                let each = (0..keys.len()).filter(|at| distinct(keys.len(), *at, &|a, b| keys[a] == keys[b]));
+                named(each.map(|at| self.shadow.of_key(&keys[at])).collect())
+            }
+            Target::Members(members) => {
+                let each =
+                    (0..members.len()).filter(|at| distinct(members.len(), *at, &|a, b| members[a] == members[b]));
+                named(each.map(|at| self.shadow.of_member(members[at]).into_iter().collect()).collect())
+            }
+            Target::Room(room) => {
+                let shards = (0..self.world.links.len()).filter(|at| {
+                    directory.room_in(crate::ids::ShardIndex(u8::try_from(*at).expect("few")), room).is_some()
+                });
+                let shards: Vec<_> = shards.collect();
+                let offline = u64::from(shards.is_empty());
+                (shards, directory.room_size(room), offline)
+            }
+            Target::All => {
+                let (shards, connections, _) = named(vec![self.shadow.all().into_iter().collect()]);
+                (shards, connections, 0)
+            }
+        }
+    }
+
+    fn slow_down_or_up(&mut self) -> String {
+        let Some(at) = self.pick() else { return "nobody is there".into() };
+        let window = self.dice.below(400);
+        let actor = &mut self.actors[at];
+        actor.slow = !actor.slow;
+        // A generous outbox holds all that can come between two rests: whoever has one misses nothing.
+        actor.client.set_window(if actor.slow { window } else { usize::MAX });
+        format!("{} {}", actor.name(), if actor.slow { "stops reading" } else { "reads again" })
+    }
+
+    fn time(&mut self) -> String {
+        let jump = if self.calm { 150 } else { self.dice.pick(&[50, 100, 100, 150, 700, 2500, 60_000]) };
+        self.world.now_ms += jump;
+        self.weather = weather(&mut self.dice, self.calm);
+        self.world.net.set_weather(self.weather);
+        self.world.control.publish_online(&self.world.links);
+        format!("{jump} ms pass; the weather is {:?}", self.weather)
+    }
+
+    fn trouble_control(&mut self) -> String {
+        self.control_rests = self.dice.below(12);
+        if let Some(at) = self.pick() {
+            let conns = self.world.directory.key_connections(&self.actors[at].login.key);
+            for token in 0..self.dice.pick(&[1, 1, 80]) {
+                if let Some(conn) = conns.first() {
+                    self.world.control.inspect(*conn, token, &mut self.world.outgoing);
+                }
+            }
+        }
+        format!("control rests for {} rounds", self.control_rests)
+    }
+}

@@ -1,0 +1,90 @@
+//! What the gateway of a seed is like: shards, limits, policies and the weather.
+
+use halley_ring::sim::Weather;
+
+use super::dice::Dice;
+use crate::control::decide::{KeyPolicy, LoginRule};
+use crate::shard::tests::world::Setup;
+use crate::shard::{ListenerSettings, SlowPolicy, Transport};
+
+/// Listeners of both transports: generous ones, then tight ones, then one that lets nobody in.
+pub(super) const LISTENERS: [Transport; 5] =
+    [Transport::Tcp, Transport::WebSocket, Transport::Tcp, Transport::WebSocket, Transport::Tcp];
+
+/// From here on listeners are tight.
+pub(super) const GENEROUS: usize = 2;
+
+/// The listener that refuses every login.
+pub(super) const REFUSING: usize = 4;
+
+/// How long a closing connection may take; short, so that a rest sees the end of it.
+pub(super) const LINGER_MS_MAX: u32 = 100;
+
+/// The only origin that the tight WebSocket listener takes.
+pub(super) const ORIGIN: &str = "https://good.example";
+
+/// What a seed's gateway is like beside its setup.
+pub(super) struct Plan {
+    pub(super) setup: Setup,
+    /// Nobody is ever closed, so that what was sent is what was received.
+    pub(super) calm: bool,
+    pub(super) weather: Weather,
+    /// Buffers for questions, of each shard.
+    pub(super) asks: usize,
+    /// Names of rooms that clients and pushes choose from.
+    pub(super) rooms: usize,
+}
+
+impl Plan {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed, u64::MAX);
+        let dice = &mut dice;
+        let calm = dice.once_in(3);
+        let mut setup = Setup::new().shards(dice.pick(&[1, 2, 2, 3]));
+        setup.seed = seed;
+        setup.pushes_max = dice.pick(&[4, 64, 3000]);
+        setup.control_max = dice.pick(&[2, 16, 1024]);
+        setup.reports_max = dice.pick(&[2, 16, 2048]);
+        setup.policy.listeners = vec![LoginRule::Open; LISTENERS.len()];
+        setup.policy.listeners[REFUSING] = LoginRule::Refuse;
+        setup.policy.key_connections_max = dice.pick(&[1, 1, 2, 3]);
+        setup.policy.key_policy = dice.pick(&[KeyPolicy::Replace, KeyPolicy::Replace, KeyPolicy::Refuse]);
+        let policies = [SlowPolicy::DropNewest, SlowPolicy::DropOldest, SlowPolicy::Close];
+        setup.listeners = LISTENERS.iter().copied().map(ListenerSettings::new).collect();
+        for (at, listener) in setup.listeners.iter_mut().enumerate() {
+            listener.outbox_bytes_max =
+                if at < GENEROUS { 8 << 20 } else { 300 + u32::try_from(dice.below(1500)).expect("small") };
+            listener.slow_policy = if calm { policies[dice.below(2)] } else { dice.pick(&policies) };
+            let never = u32::MAX / 2;
+            (listener.login_ms_max, listener.stall_ms_max, listener.heartbeat_ms_max) =
+                if calm || at < GENEROUS { (never, never, never) } else { (2000, 600, 2000) };
+            listener.linger_ms_max = LINGER_MS_MAX;
+        }
+        setup.listeners[3].origins = vec![ORIGIN.into()];
+        let shard = &mut setup.shard;
+        shard.connections_max = dice.pick(&[10, 24, 80]);
+        shard.accepts_armed_max = dice.pick(&[1, 2, 5]);
+        shard.sends_per_turn_max = dice.pick(&[3, 20, 4096]);
+        shard.run_messages_max = dice.pick(&[1, 4, 256]);
+        shard.run_bytes_max = dice.pick(&[100, 1000, 16384]);
+        if !calm {
+            shard.outbox_entries_max = dice.pick(&[16, 4096]);
+            shard.pinned_bytes_max = dice.pick(&[4000, 4 << 20, 4 << 20]);
+            shard.partials_max = dice.pick(&[2, 32]);
+            shard.room_pending_bytes_max = dice.pick(&[600, 4 << 20, 4 << 20]);
+        }
+        Self { calm, weather: weather(dice, calm), asks: dice.pick(&[2, 8, 64]), rooms: dice.pick(&[6, 6, 30]), setup }
+    }
+}
+
+pub(super) fn weather(dice: &mut Dice, calm: bool) -> Weather {
+    let mut chance = |most: usize| u8::try_from(if dice.once_in(2) { 0 } else { dice.below(most) }).expect("small");
+    Weather {
+        short_send: chance(128),
+        blocked_send: chance(128),
+        short_recv: chance(200),
+        late: chance(128),
+        failed_accept: chance(60),
+        broken: if calm { 0 } else { chance(2) },
+    }
+}

@@ -1,0 +1,75 @@
+//! What is generated from the simulation: which seed reaches which reason, and how soon each planted bug is found.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::run::{EVENTS, Script, tell};
+use super::story::Ending;
+use crate::reason::{CloseReason, DropReason, Reject};
+use crate::sabotage::{Bug, plant};
+
+/// Seeds within which a planted bug is found.
+const SEEDS_MAX: u64 = 60;
+
+/// Every reason there is.
+fn reasons() -> Vec<String> {
+    let closes = CloseReason::ALL.iter().map(|reason| format!("close {}", reason.name()));
+    let drops = DropReason::ALL.iter().map(|reason| format!("drop {}", reason.name()));
+    let rejects = Reject::ALL.iter().map(|reject| format!("reject {}", reject.name()));
+    closes.chain(drops).chain(rejects).collect()
+}
+
+/// The table of reasons, and those that no seed reached.
+pub(super) fn reached(endings: &[Ending]) -> (String, Vec<String>) {
+    let mut table = String::from(
+        "# Reasons that the simulation reaches\n\nWritten by the simulation from its standard seeds and compared by a \
+         test: `HALLEY_WRITE_TABLES=1 cargo xtask sim --tables` writes it anew.\nA reason that no standard seed reaches \
+         fails the test.\n\n| reason | seeds that reach it | first |\n|---|---|---|\n",
+    );
+    let mut missing = Vec::new();
+    for reason in reasons() {
+        let seeds: Vec<_> = (0..endings.len()).filter(|seed| endings[*seed].reached.contains(&reason)).collect();
+        match seeds.first() {
+            Some(first) => writeln!(table, "| {reason} | {} | {first} |", seeds.len()).expect("a string"),
+            None => missing.push(reason),
+        }
+    }
+    (table, missing)
+}
+
+/// A generated document's place.
+pub(super) fn document(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/testing").join(name)
+}
+
+/// Plants every bug in turn and says how soon it is found; whether all were.
+pub(super) fn sabotage() -> bool {
+    let mut table = String::from(
+        "# Planted bugs\n\nWritten by `cargo xtask sim --sabotage`: each bug of `gateway/src/sabotage.rs` is planted \
+         alone, and the standard\nseeds are told until one fails. Events are those of the seed that fails.\n\n\
+         | bug | what is wrong | seeds | events | what noticed |\n|---|---|---|---|---|\n",
+    );
+    let mut missed = Vec::new();
+    for (bug, what) in Bug::ALL {
+        let began = Instant::now();
+        plant(Some(*bug));
+        let found = (0..SEEDS_MAX).find_map(|seed| tell(seed, &Script::Events(EVENTS)).err());
+        plant(None);
+        let took = began.elapsed().as_secs_f32();
+        if let Some(failure) = found {
+            let (seeds, events) = (failure.seed + 1, failure.script.len());
+            let noticed = failure.message.lines().skip(1).collect::<Vec<_>>().join(" ");
+            let noticed: String = noticed.replace('|', "/").chars().take(90).collect();
+            println!("{bug:?}: found by seed {} after {events} events, {took:.1} s", failure.seed);
+            writeln!(table, "| {bug:?} | {what} | {seeds} | {events} | {} |", noticed.trim()).expect("a string");
+        } else {
+            println!("{bug:?}: NOT FOUND in {SEEDS_MAX} seeds, {took:.1} s");
+            missed.push(*bug);
+        }
+    }
+    std::fs::write(document("sabotage.md"), table).expect("the document can be written");
+    println!("{} of {} planted bugs found", Bug::ALL.len() - missed.len(), Bug::ALL.len());
+    println!("trace {:016x}", missed.len());
+    missed.is_empty()
+}
