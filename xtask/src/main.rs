@@ -4,6 +4,7 @@ mod check;
 mod conformance;
 mod dist;
 mod fuzz;
+mod sim;
 mod tidy;
 mod torture;
 
@@ -23,6 +24,7 @@ Commands:
   dist    a tarball and a .deb in target/dist/packages: [--profile PROFILE] (dist; release and dev build faster)
   kafka   a real broker on loopback: up [PROPERTY...], topic NAME PARTITIONS, down, fetch (what up needs)
   torture the real server under cut links, kills, stops and want: [--minutes M] [--server BINARY]
+  sim     a whole gateway on a simulated kernel: --seed S (--events N | --seconds SIMULATED), --seeds N, --sabotage
   tidy    the rules of style that a program can check";
 
 fn main() -> ExitCode {
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         ["torture", ref arguments @ ..] => exit(torture::run(&root(), arguments)),
         ["torture-inside", ref arguments @ ..] => exit(torture::inside(arguments)),
         ["torture-clients"] => exit(torture::clients()),
+        ["sim", ref words @ ..] => exit(sim::run(&root(), words)),
         ["tidy"] => exit(tidy_alone(&root())),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
