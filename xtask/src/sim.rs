@@ -52,7 +52,7 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> bool {
     };
     if let Some(output) = child.stdout.take() {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
-            if !(line.is_empty() || line.starts_with("running 1 test")) {
+            if !(line.is_empty() || line.starts_with("running 1 test") || line.starts_with("test shard::")) {
                 println!("{line}");
             }
         }
