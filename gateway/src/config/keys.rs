@@ -161,8 +161,9 @@ pub const KEYS: &[Key] = &[
     key("listener.linger_ms_max", "2000", "Time a closing connection gets to read its reason."),
     key(
         "listener.tcp_user_timeout_ms",
-        "30000",
-        "`TCP_USER_TIMEOUT`: unacknowledged bytes end the connection after this; 0: the kernel's rule.",
+        "120000",
+        "`TCP_USER_TIMEOUT`: unacknowledged bytes end the connection after this, and so does silence behind a keepalive \
+         probe, whatever the retries: below `keepalive_ms` one lost probe is enough. 0: the kernel's rule.",
     ),
     key("listener.keepalive_ms", "60000", "Silence before TCP keepalive probes; 0: none."),
 ];

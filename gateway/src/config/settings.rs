@@ -356,7 +356,7 @@ impl Default for Listener {
             login_ms_max: 5000,
             heartbeat_ms_max: 480_000,
             linger_ms_max: 2000,
-            tcp_user_timeout_ms: 30_000,
+            tcp_user_timeout_ms: 120_000,
             keepalive_ms: 60_000,
             tls: None,
         }
