@@ -1,10 +1,10 @@
 //! The fixed maxima that several modules share, and how they relate; `docs/limits.md` lists all.
 
 /// Places for a shard's orders, those of control and pushes together.
-pub const ORDERS_MAX: usize = 4096;
+pub const ORDERS_MAX: usize = 2048;
 
 /// Places of these that are a queue of control's own, so that pushes cannot starve logins.
-pub const ORDERS_CONTROL_SHARE: usize = 1024;
+pub const ORDERS_CONTROL_SHARE: usize = 512;
 
 /// What the pushes that wait for a shard may weigh: bytes of their payloads, and [`PUSH_TARGET_WEIGHT`] for
 /// each connection they name. It bounds memory, and how long a push waits that is accepted. A single push
@@ -15,10 +15,10 @@ pub const PUSHES_WEIGHT_MAX: usize = 16 << 20;
 pub const PUSH_TARGET_WEIGHT: usize = 64;
 
 /// Places in a shard's report queue.
-pub const REPORTS_MAX: usize = 2048;
+pub const REPORTS_MAX: usize = 1024;
 
 /// Questions to control that one shard has open at a time; each owns a buffer of one packet.
-pub const ASKS_MAX: usize = 64;
+pub const ASKS_MAX: usize = 32;
 
 /// Shards of a process: the set of shards that hold a room is one word.
 pub const SHARDS_MAX: usize = 64;

@@ -23,8 +23,8 @@ pub struct RingSettings {
 /// Entries of the submission queue.
 const SUBMISSIONS: u32 = 1024;
 
-/// Entries of the completion queue: polls of a whole turn.
-const COMPLETIONS: u32 = 16384;
+/// Entries of the completion queue: what one `wait` runs, four times over.
+const COMPLETIONS: u32 = 4096;
 
 /// Why no ring could be made. The text is one sentence for an operator.
 #[derive(Debug)]
