@@ -73,7 +73,13 @@ impl Plan {
             shard.partials_max = dice.pick(&[2, 32]);
             shard.room_pending_bytes_max = dice.pick(&[600, 4 << 20, 4 << 20]);
         }
-        Self { calm, weather: weather(dice, calm), asks: dice.pick(&[2, 8, 64]), rooms: dice.pick(&[6, 6, 30]), setup }
+        Self {
+            calm,
+            weather: weather(dice, calm),
+            asks: dice.pick(&[2, 8, crate::limits::ASKS_MAX]),
+            rooms: dice.pick(&[6, 6, 30]),
+            setup,
+        }
     }
 }
 
