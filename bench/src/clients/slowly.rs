@@ -14,7 +14,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// The most bytes a second that is slow: a full buffer each 10 ms.
 pub const SLOW_BYTES_PER_SECOND_MAX: u32 = READ_BYTES_MAX * 100;
 
-/// The least: a byte each [`TICK`].
+/// The least: a byte each tick of a tenth of a second.
 pub const SLOW_BYTES_PER_SECOND_MIN: u32 = 10;
 
 /// How slow clients read.
