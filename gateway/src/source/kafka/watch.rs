@@ -14,7 +14,7 @@ use super::client::Ear;
 use super::position::Positions;
 use super::{Consumer, Shared};
 use crate::config::Start;
-use crate::source::stats::State;
+use crate::source::stats::{Partition, State};
 
 /// Between two looks at the positions.
 const TICK: Duration = Duration::from_millis(100);
@@ -48,6 +48,30 @@ struct Pending {
     positions: BTreeMap<i32, i64>,
     /// For each shard: pushes taken, then turns since.
     shards: Vec<(u64, Option<u64>)>,
+}
+
+/// What the broker has of a partition that is being read, and where that stands.
+#[derive(Debug)]
+struct Look {
+    low: i64,
+    high: i64,
+    /// Before the broker was asked.
+    before: i64,
+    /// When it had answered.
+    position: i64,
+}
+
+impl Look {
+    fn taken(at: &Partition, ask: impl FnOnce() -> KafkaResult<(i64, i64)>) -> KafkaResult<Self> {
+        let before = at.position.load(Ordering::Acquire);
+        let (low, high) = ask()?;
+        Ok(Self { low, high, before, position: at.position.load(Ordering::Acquire) })
+    }
+
+    /// The broker has less than was read. What was read while it answered may well lie behind its answer.
+    fn is_cut_off(&self) -> bool {
+        self.before > self.high
+    }
 }
 
 impl Watch {
@@ -137,12 +161,16 @@ impl Watch {
         let first = *self.first.get_or_insert(partitions);
         let (mut starts, mut ends) = (Vec::new(), Vec::new());
         for number in 0..partitions {
-            let (low, high) = self.consumer.fetch_watermarks(&self.shared.settings.topic, number, ANSWER)?;
-            if !self.started.contains(&number) {
+            let ask = || self.consumer.fetch_watermarks(&self.shared.settings.topic, number, ANSWER);
+            let high = if self.started.contains(&number) {
+                let look = Look::taken(&self.shared.stats.partition(number), ask)?;
+                starts.extend(self.mended(number, &look).map(|offset| (number, offset)));
+                look.high
+            } else {
+                let (low, high) = ask()?;
                 starts.push((number, self.beginning(number, first, low, high)?));
-            } else if let Some(offset) = self.mended(number, low, high) {
-                starts.push((number, offset));
-            }
+                high
+            };
             ends.push((number, high));
         }
         // All of them were answered for: what is half known must not get into the position file.
@@ -189,13 +217,13 @@ impl Watch {
     }
 
     /// Where a partition goes on whose position the broker does not have, or that came back.
-    fn mended(&self, number: i32, low: i64, high: i64) -> Option<i64> {
-        let position = self.shared.stats.partition(number).position.load(Ordering::Acquire);
+    fn mended(&self, number: i32, look: &Look) -> Option<i64> {
+        let Look { position, low, high, .. } = *look;
         if self.went {
             // Shorter than it was: another topic of this name.
-            return Some(if position > high { low } else { position.max(low) });
+            return Some(if look.is_cut_off() { low } else { position.max(low) });
         }
-        (!(low..=high).contains(&position)).then(|| self.within(number, position, low, high))
+        (look.is_cut_off() || position < low).then(|| self.within(number, position, low, high))
     }
 
     /// A position as near to the wished one as there is; what is passed over is counted and told.
@@ -204,7 +232,7 @@ impl Watch {
             return position;
         }
         let offset = position.clamp(low, high);
-        let missed = u64::try_from(low - position).unwrap_or(0);
+        let missed = u64::try_from(low.saturating_sub(position)).unwrap_or(0);
         self.shared.stats.missed.fetch_add(missed, Ordering::Relaxed);
         let topic = &self.shared.settings.topic;
         tracing::error!(
@@ -243,5 +271,28 @@ impl Watch {
         let positions = self.shared.positions();
         let shards = links.iter().map(|link| (link.pushes_put(), None)).collect();
         self.pending = Some(Pending { positions, shards });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::stats::KafkaStats;
+
+    #[test]
+    fn a_position_that_moves_on_while_the_broker_answers_is_not_gone() {
+        let at = KafkaStats::default().partition(0);
+        let look = |before: i64, after: i64, high: i64| {
+            at.position.store(before, Ordering::Relaxed);
+            let ask = || {
+                at.position.store(after, Ordering::Relaxed);
+                Ok((0, high))
+            };
+            Look::taken(&at, ask).expect("an answer")
+        };
+        assert!(!look(30, 50, 40).is_cut_off(), "jobs were produced and dispatched after the broker looked");
+        assert_eq!(look(30, 50, 40).position, 50, "where reading goes on if it must be started anew");
+        assert!(!look(40, 40, 40).is_cut_off(), "all was read");
+        assert!(look(41, 41, 40).is_cut_off(), "the topic is shorter than it was");
     }
 }
