@@ -10,6 +10,7 @@ use halley_protocol::job::plain::Headers;
 use halley_protocol::job::{self, Format, JobReject, JobTarget, Record};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -29,7 +30,7 @@ const RETRY: Duration = Duration::from_millis(1);
 /// Longest sleep without work; a record wakes the thread.
 const SLEEP: Duration = Duration::from_millis(100);
 
-/// Time between two lines of the log about rejected records.
+/// Time between two lines of the log about rejected records, and between two attempts to read a partition.
 const REPEAT: Duration = Duration::from_secs(1);
 
 /// The state of the thread.
@@ -38,6 +39,40 @@ pub(super) struct Consume {
     consumer: Arc<Consumer>,
     desk: Desk,
     queues: BTreeMap<i32, Queue>,
+    due: Due,
+}
+
+/// Partitions that are to be read, each from its offset, until reading them has begun.
+#[derive(Debug, Default)]
+struct Due {
+    offsets: BTreeMap<i32, i64>,
+    tried: Option<Instant>,
+}
+
+impl Due {
+    /// Starts what is new at once, and what could not be started once in a while. The last offset said is the one.
+    fn start<E>(
+        &mut self,
+        new: Vec<(i32, i64)>,
+        now: Instant,
+        mut start: impl FnMut(i32, i64) -> Result<(), E>,
+    ) -> Vec<(i32, i64, E)> {
+        let waits = self.tried.is_some_and(|tried| now.duration_since(tried) < REPEAT);
+        if new.is_empty() && (self.offsets.is_empty() || waits) {
+            return Vec::new();
+        }
+        self.tried = Some(now);
+        self.offsets.extend(new);
+        let mut failed = Vec::new();
+        self.offsets.retain(|partition, offset| match start(*partition, *offset) {
+            Ok(()) => false,
+            Err(error) => {
+                failed.push((*partition, *offset, error));
+                true
+            }
+        });
+        failed
+    }
 }
 
 /// One partition's records.
@@ -77,7 +112,7 @@ impl Consume {
     ) -> Self {
         let format = shared.settings.format.into();
         let desk = Desk { shared: Arc::clone(&shared), producer, dispatch, format, untold: 0, told: None };
-        Self { shared, consumer, desk, queues: BTreeMap::new() }
+        Self { shared, consumer, desk, queues: BTreeMap::new(), due: Due::default() }
     }
 
     /// Until the gateway stops.
@@ -100,23 +135,26 @@ impl Consume {
 
     /// Carries out what the watch decided.
     fn start_partitions(&mut self) {
-        let starts = std::mem::take(&mut *self.shared.starts.lock().unwrap_or_else(PoisonError::into_inner));
-        for (partition, offset) in starts {
-            if let Err(error) = self.start(partition, offset) {
-                tracing::error!(partition, offset, %error, "a partition cannot be read");
-            }
+        let new = std::mem::take(&mut *self.shared.starts.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut due = std::mem::take(&mut self.due);
+        let failed = due.start(new, Instant::now(), |partition, offset| self.start(partition, offset));
+        self.due = due;
+        for (partition, offset, error) in failed {
+            tracing::error!(event = "kafka", partition, offset, %error, "a partition cannot be read: trying again");
         }
     }
 
-    fn start(&mut self, partition: i32, offset: i64) -> rdkafka::error::KafkaResult<()> {
+    fn start(&mut self, partition: i32, offset: i64) -> KafkaResult<()> {
         let topic = &self.shared.settings.topic;
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, partition);
-        if self.queues.remove(&partition).is_some() {
+        if self.queues.contains_key(&partition) {
             self.consumer.incremental_unassign(&list)?;
+            self.queues.remove(&partition);
         }
         // Before the assignment: no record may take the way through the consumer's own queue.
-        let Some(mut records) = self.consumer.split_partition_queue(topic, partition) else { return Ok(()) };
+        let records = self.consumer.split_partition_queue(topic, partition);
+        let mut records = records.ok_or(KafkaError::Global(RDKafkaErrorCode::UnknownPartition))?;
         let this: Thread = thread::current();
         records.set_nonempty_callback(move || this.unpark());
         list.set_partition_offset(topic, partition, Offset::Offset(offset))?;
@@ -237,7 +275,7 @@ impl Desk {
     /// True: it is done with, one way or the other. False: a shard's queue is full and nobody got it.
     fn dispatch(&self, job: &Held, at: &Partition) -> bool {
         let stats = &self.shared.stats;
-        let late_ms = job.timestamp_ms.map_or(0, |timestamp| now_ms() - timestamp);
+        let late_ms = job.timestamp_ms.map_or(0, |timestamp| late_ms(now_ms(), timestamp));
         let age_max = i64::from(self.shared.settings.job_age_ms_max);
         at.late_ms.store(late_ms, Ordering::Relaxed);
         if age_max > 0 && late_ms > age_max {
@@ -272,7 +310,44 @@ fn target(target: JobTarget) -> Target {
     }
 }
 
+/// How long ago it was. Producers choose timestamps: any number is one.
+fn late_ms(now: i64, timestamp: i64) -> i64 {
+    now.saturating_sub(timestamp)
+}
+
 fn now_ms() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_that_cannot_be_started_is_tried_again_from_the_last_offset_said() {
+        let (mut due, begun) = (Due::default(), Instant::now());
+        let mut tried = Vec::new();
+        let mut step = |new: &[(i32, i64)], after: Duration, works: bool| {
+            tried.clear();
+            let failed = due.start(new.to_vec(), begun + after, |partition, offset| {
+                tried.push((partition, offset));
+                if works || partition == 0 { Ok(()) } else { Err("no") }
+            });
+            (tried.clone(), failed)
+        };
+        let first = step(&[(0, 5), (1, 7)], Duration::ZERO, false);
+        assert_eq!(first, (vec![(0, 5), (1, 7)], vec![(1, 7, "no")]));
+        assert_eq!(step(&[], REPEAT / 2, true), (vec![], vec![]), "not in every turn");
+        assert_eq!(step(&[(1, 9)], REPEAT / 2, false).0, [(1, 9)], "what is new, at once");
+        assert_eq!(step(&[], REPEAT * 2, true), (vec![(1, 9)], vec![]));
+        assert_eq!(step(&[], REPEAT * 4, true), (vec![], vec![]), "all are read");
+    }
+
+    #[test]
+    fn any_timestamp_has_an_age() {
+        assert_eq!(late_ms(1000, 400), 600);
+        assert_eq!(late_ms(1000, 1500), -500);
+        assert_eq!((late_ms(1000, i64::MIN), late_ms(-2, i64::MAX)), (i64::MAX, i64::MIN));
+    }
 }
