@@ -86,12 +86,15 @@ fn the_gateways_exposure_is_what_the_manual_says_and_more_would_fail() {
 }
 
 #[test]
-fn the_unit_gives_io_uring_what_it_needs() {
+fn the_unit_gives_the_gateway_what_it_needs() {
     let unit = unit("halley.service");
     let set = |line: &str| unit.lines().any(|other| other == line);
     assert!(set("LimitMEMLOCK=infinity"), "ring memory counts against it");
     assert!(set("LimitNOFILE=1048576"), "the file table of a ring may not be larger");
     assert!(!unit.contains("ProcSubset="), "the start-up check reads /proc/sys");
     assert!(set("SystemCallFilter=@system-service"), "holds the io_uring calls, through @aio");
+    assert!(set("ProtectSystem=strict") && set("StateDirectory=halley"), "the one place to write is for positions");
+    let kafka = fs::read_to_string("../docs/kafka.md").expect("the page on Kafka");
+    assert!(kafka.contains("position_file = \"/var/lib/halley/"), "the example of docs/kafka.md is in that place");
     assert!(set("Type=notify") && unit.contains("\nWatchdogSec="), "started means that it serves");
 }

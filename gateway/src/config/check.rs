@@ -126,7 +126,7 @@ impl Check<'_> {
         self.range("kafka.fetched_bytes_max", kafka.fetched_bytes_max.into(), 1 << 14, 1 << 30)?;
         match kafka.properties() {
             Err(name) => self.wrong("kafka.client", format!("{name} has no plain value: write \"{name}\" = \"…\"")),
-            Ok(_) => crate::source::kafka::check(kafka).or_else(|problem| self.wrong("kafka.client", problem)),
+            Ok(_) => crate::source::kafka::check(kafka).or_else(|(key, problem)| self.wrong(key, problem)),
         }
     }
 

@@ -24,8 +24,8 @@ pub enum ProduceError {
 }
 
 /// Refuses.
-pub fn check(_: &config::Kafka) -> Result<(), String> {
-    Err("this build has no Kafka: build it with `--features kafka`".into())
+pub fn check(_: &config::Kafka) -> Result<(), (&'static str, String)> {
+    Err(("kafka", "this build has no Kafka: build it with `--features kafka`".into()))
 }
 
 impl Kafka {

@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use crate::support::{Client, Gateway, LISTENERS, OPEN, Transport, output};
+use crate::support::{Client, Gateway, LISTENERS, OPEN, Transport, folder_with, halley, output};
 
 /// The one sentence on standard error.
 fn sentence(output: &Output) -> String {
@@ -60,4 +60,16 @@ fn a_configuration_error_names_file_line_and_key() {
             assert!(text.contains(part), "{part}: {text}");
         }
     }
+}
+
+#[test]
+fn a_folder_for_positions_that_is_not_there_is_one_sentence_of_the_start_and_of_the_check() {
+    let kafka = "[kafka]\nbrokers = [\"127.0.0.1:1\"]\nposition_file = \"/no/such/positions.json\"\n";
+    let configuration = format!("{OPEN}{LISTENERS}{kafka}");
+    let started = sentence(&output(&configuration, None));
+    assert!(started.contains("kafka.position_file: /no/such/positions.json: there is no folder /no/such"), "{started}");
+    let folder = folder_with(&configuration);
+    let mut check = halley();
+    check.args(["--config", "halley.toml", "--check-config"]).current_dir(folder.path());
+    assert_eq!(sentence(&check.output().expect("the binary starts")), started);
 }

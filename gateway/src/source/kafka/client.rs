@@ -31,7 +31,7 @@ const OURS: &[(&str, &str)] = &[
 const FRESH: Duration = Duration::from_secs(15);
 
 /// Checks the properties of `[kafka.client]` without connecting; the error is a sentence.
-pub fn check(settings: &config::Kafka) -> Result<(), String> {
+pub(super) fn check(settings: &config::Kafka) -> Result<(), String> {
     for (name, key) in OURS {
         if settings.client.contains_key(*name) {
             let instead = if key.is_empty() { "cannot be changed".into() } else { format!("is set by {key}") };

@@ -33,7 +33,6 @@ use crate::config;
 use crate::dispatch::Dispatch;
 use crate::link::ShardLink;
 
-pub use client::check;
 pub use produce::{ProduceError, Pusher};
 
 use client::Ear;
@@ -46,6 +45,16 @@ use watch::Watch;
 const FLUSH: Duration = Duration::from_secs(1);
 
 type Consumer = BaseConsumer<Ear>;
+
+/// Checks what can be known without a broker. The error is the key and a sentence.
+pub fn check(settings: &config::Kafka) -> Result<(), (&'static str, String)> {
+    client::check(settings).map_err(|problem| ("kafka.client", problem))?;
+    if settings.position_file.is_empty() {
+        return Ok(());
+    }
+    PositionFile::check(Path::new(&settings.position_file), &settings.topic)
+        .map_err(|problem| ("kafka.position_file", problem))
+}
 
 /// What the two threads and the handle share.
 struct Shared {
@@ -100,7 +109,8 @@ impl Kafka {
         let (file, found) = match settings.position_file.as_str() {
             "" => (None, None),
             path => {
-                let (file, found) = PositionFile::open(Path::new(path), &settings.topic)?;
+                let (file, found) = PositionFile::open(Path::new(path), &settings.topic)
+                    .map_err(|problem| format!("kafka.position_file: {problem}"))?;
                 (Some(Mutex::new(file)), found)
             }
         };

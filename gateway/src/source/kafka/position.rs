@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
 /// What the file holds, as JSON.
@@ -23,26 +24,31 @@ pub(super) struct PositionFile {
 }
 
 impl PositionFile {
+    /// Whether [`PositionFile::open`] would do, as far as can be told without writing.
+    pub(super) fn check(path: &Path, topic: &str) -> Result<(), String> {
+        let folder = folder(path);
+        let problem = |what: &str| format!("{}: {what}", path.display());
+        if !folder.is_dir() {
+            return Err(problem(&format!("there is no folder {}: make it, or name another file", folder.display())));
+        }
+        if let Err(error) = access(folder, Access::WRITE_OK | Access::EXEC_OK) {
+            let folder = folder.display();
+            return Err(problem(&format!("{folder} cannot be written ({error}): name a file where it can")));
+        }
+        if path.exists() && !path.is_file() {
+            return Err(problem("is no file: name one"));
+        }
+        read(path, topic).map(drop)
+    }
+
     /// Reads the file. No file is no position; one that cannot be read is an error, since going on without it
     /// would lose jobs.
     pub(super) fn open(path: &Path, topic: &str) -> Result<(Self, Option<Positions>), String> {
-        let problem = |what: &str| format!("kafka.position_file {}: {what}", path.display());
-        let found = match fs::read(path) {
-            Ok(text) => {
-                let read = serde_json::from_slice::<Positions>(&text).map_err(|error| problem(&error.to_string()))?;
-                if read.topic != topic {
-                    let what = format!("is of the topic {}, not {topic}: name another file or remove it", read.topic);
-                    return Err(problem(&what));
-                }
-                Some(read)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(problem(&error.to_string())),
-        };
+        let found = read(path, topic)?;
         let written = found.clone().unwrap_or(Positions { topic: topic.into(), next: BTreeMap::new() });
         let file = Self { path: path.into(), written };
         // Better now than at the first job.
-        file.replace(&file.written).map_err(|error| problem(&error.to_string()))?;
+        file.replace(&file.written).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok((file, found.filter(|positions| !positions.next.is_empty())))
     }
 
@@ -64,9 +70,26 @@ impl PositionFile {
         file.write_all(&serde_json::to_vec(positions)?)?;
         file.sync_all()?;
         fs::rename(&part, &self.path)?;
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+        File::open(folder(&self.path))?.sync_all()
     }
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn read(path: &Path, topic: &str) -> Result<Option<Positions>, String> {
+    let problem = |what: &str| format!("{}: {what}", path.display());
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        text => text.map_err(|error| problem(&error.to_string()))?,
+    };
+    let read = serde_json::from_slice::<Positions>(&text).map_err(|error| problem(&error.to_string()))?;
+    if read.topic != topic {
+        let what = format!("is of the topic {}, not {topic}: name another file or remove it", read.topic);
+        return Err(problem(&what));
+    }
+    Ok(Some(read))
 }
 
 #[cfg(test)]
@@ -87,5 +110,25 @@ mod tests {
         fs::write(&path, "{\"topic\":\"t\"").expect("writable");
         assert!(PositionFile::open(&path, "t").expect_err("half a file").contains("positions.json"));
         assert!(PositionFile::open(&folder.path().join("no/file"), "t").is_err(), "a folder that is not there");
+    }
+
+    #[test]
+    fn a_check_finds_what_would_keep_it_from_being_opened_and_writes_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("positions.json");
+        assert_eq!(PositionFile::check(&path, "t"), Ok(()));
+        assert!(!path.exists());
+        fs::write(&path, "{\"topic\":\"t\",\"next\":{}}").expect("writable");
+        assert_eq!(PositionFile::check(&path, "t"), Ok(()));
+        let refused = |path: &Path, topic: &str| PositionFile::check(path, topic).expect_err("refused");
+        assert!(refused(&path, "other").contains("is of the topic t"));
+        assert!(refused(folder.path(), "t").contains("is no file"));
+        let missing = folder.path().join("no");
+        let said = refused(&missing.join("file"), "t");
+        assert!(said.contains(&format!("there is no folder {}: make it", missing.display())), "{said}");
+        // Root may write everywhere.
+        if !rustix::process::geteuid().is_root() {
+            assert!(refused(Path::new("/proc/positions.json"), "t").contains("/proc cannot be written"));
+        }
     }
 }
