@@ -73,9 +73,9 @@ impl Sockets {
     /// Binds and listens on everything, or on nothing. Sockets that the service manager passed are used where the
     /// configuration names their addresses.
     pub fn listen(settings: &Settings) -> Result<Self, ListenError> {
-        let mut passed = Passed::take();
         let mut all = settings.listener.iter().map(|listener| listener.bind.address).collect::<Vec<_>>();
         all.push(settings.api.bind.address);
+        let mut given = passed(&all)?;
         let dual_stack = |address: SocketAddr| {
             // Where the configuration also names the port's IPv4 side, the IPv6 socket leaves it alone.
             !all.iter().flatten().any(|other| other.is_ipv4() && other.port() == address.port() && address.port() != 0)
@@ -83,7 +83,7 @@ impl Sockets {
         let mut listeners = Vec::with_capacity(settings.listener.len());
         for (at, listener) in settings.listener.iter().enumerate() {
             let address = listener.bind.address.expect("checked: every listener has an address");
-            let socket = match passed.for_address(address) {
+            let socket = match given[at].take() {
                 Some(socket) => adopt(socket, |socket| set_inherited(socket, listener)),
                 None => patiently(|| {
                     let socket = bind(address, dual_stack(address))?;
@@ -98,7 +98,7 @@ impl Sockets {
             })?);
         }
         let address = settings.api.bind.address.expect("the API has an address by default");
-        let given = passed.for_address(address);
+        let given = given.pop().flatten();
         let api_passed = given.is_some();
         let api = match given {
             Some(socket) => adopt(socket, |socket| socket.set_tcp_nodelay(true)),
@@ -109,13 +109,6 @@ impl Sockets {
             }),
         };
         let api = api.map_err(|cause| ListenError { key: "api.bind".into(), address, cause })?;
-        if let Some(address) = passed.left() {
-            let cause = io::Error::other(
-                "the service manager passed this socket, but no listener has its address: \
-                                          make halley.socket and halley.toml say the same",
-            );
-            return Err(ListenError { key: "listener".into(), address, cause });
-        }
         Ok(Self { listeners, api, api_passed })
     }
 
@@ -125,6 +118,23 @@ impl Sockets {
         let listeners = listeners.map(|(listener, socket)| Ok((listener.transport, socket.local_addr()?)));
         Ok(Bound { listeners: listeners.collect::<io::Result<_>>()?, api: self.api.local_addr()? })
     }
+}
+
+/// The socket that the service manager passed for each address, the API's last. One that none of them names is an error:
+/// its clients would wait for ever.
+fn passed(all: &[Option<SocketAddr>]) -> Result<Vec<Option<TcpListener>>, ListenError> {
+    let mut passed = Passed::take();
+    let given = all.iter().map(|address| passed.for_address((*address)?)).collect();
+    let Some(address) = passed.left() else { return Ok(given) };
+    let of_port = |other: &SocketAddr| other.port() == address.port();
+    let instead = match all.iter().flatten().find(|other| of_port(other)) {
+        Some(other) => format!("the configuration has {other}"),
+        None => "no listener has its address".into(),
+    };
+    let cause = io::Error::other(format!(
+        "the service manager passed this socket, but {instead}: make halley.socket and halley.toml say the same"
+    ));
+    Err(ListenError { key: "listener".into(), address, cause })
 }
 
 /// Tries again for a while when the port is taken: the rings of a process that was killed hold its

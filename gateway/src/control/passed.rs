@@ -29,7 +29,7 @@ impl Passed {
         Some(self.sockets.remove(at).1)
     }
 
-    /// The address of a socket that nothing in the configuration names: its clients would wait for ever.
+    /// The address of a socket that nothing in the configuration names.
     pub(super) fn left(&self) -> Option<SocketAddr> {
         self.sockets.first().map(|(bound, _)| *bound)
     }

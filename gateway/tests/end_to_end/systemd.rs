@@ -99,16 +99,35 @@ fn a_restart_with_passed_sockets_refuses_no_connection() {
     }
 }
 
-#[test]
-fn a_passed_socket_that_no_listener_names_is_an_error_with_its_address() {
+/// What the gateway says that must not start with two sockets of 127.0.0.1, and the address of the first.
+fn refused(configuration: impl Fn(std::net::SocketAddr) -> String) -> (String, std::net::SocketAddr) {
     let sockets = ["127.0.0.1:0", "127.0.0.1:0"].map(|address| TcpListener::bind(address).expect("a port"));
-    let folder = folder_with(&format!("{OPEN}{LISTENERS}").replace("127.0.0.1", "127.0.0.74"));
+    let address = sockets[0].local_addr().expect("an address");
+    let folder = folder_with(&configuration(address));
     let mut command = activated(&[&sockets[0], &sockets[1]]);
     let mut child = command.current_dir(folder.path()).stderr(Stdio::piped()).spawn().expect("a shell");
     let status = until_exit(&mut child);
     let mut said = String::new();
     std::io::Read::read_to_string(&mut child.stderr.take().expect("piped"), &mut said).expect("text");
     assert_eq!(status.code(), Some(2), "{said}");
-    let address = sockets[0].local_addr().expect("an address").to_string();
-    assert!(said.contains(&address) && said.contains("halley.socket"), "{said}");
+    assert!(said.contains(&address.to_string()) && said.contains("halley.socket"), "{said}");
+    (said, address)
+}
+
+#[test]
+fn a_passed_socket_that_no_listener_names_is_an_error_with_its_address() {
+    let (said, _) = refused(|_| format!("{OPEN}{LISTENERS}").replace("127.0.0.1", "127.0.0.74"));
+    assert!(said.contains("no listener has its address"), "{said}");
+}
+
+#[test]
+fn a_passed_socket_with_another_address_than_the_listener_of_its_port_is_an_error_with_both() {
+    // A wildcard there is what would make the port look taken.
+    let of_port = |address: std::net::SocketAddr| format!("0.0.0.0:{}", address.port());
+    let (said, address) = refused(|address| {
+        let elsewhere = format!("{OPEN}{LISTENERS}").replace("127.0.0.1", "127.0.0.74");
+        let first = "[[listener]]\nbind = \"127.0.0.74:0\"";
+        elsewhere.replacen(first, &format!("[[listener]]\nbind = \"{}\"", of_port(address)), 1)
+    });
+    assert!(said.contains(&format!("the configuration has {}", of_port(address))), "{said}");
 }
