@@ -4,7 +4,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::manuals::manuals;
+use crate::{links, manuals::manuals};
 
 /// What is built and packed.
 pub const PROGRAMS: [&str; 3] = ["halley", "halley-tune", "halley-bench"];
@@ -19,11 +19,9 @@ const COPIED: &[(&str, &str)] = &[
     ("systemd/sysusers.d", "usr/lib/sysusers.d"),
     ("systemd/halley.service.d", "usr/share/halley/halley.service.d"),
     ("tuning/sysctl.d", "usr/share/halley/sysctl.d"),
-    ("docs/operations", "usr/share/doc/halley/operations"),
-    ("docs/configuration.md", "usr/share/doc/halley/configuration.md"),
-    ("docs/limits.md", "usr/share/doc/halley/limits.md"),
-    ("docs/protocol.md", "usr/share/doc/halley/protocol.md"),
-    ("docs/api/openapi.yaml", "usr/share/doc/halley/api/openapi.yaml"),
+    ("docs", "usr/share/doc/halley"),
+    ("README.md", "usr/share/doc/halley/overview.md"),
+    ("ARCHITECTURE.md", "usr/share/doc/halley/architecture.md"),
     ("LICENSE", "usr/share/doc/halley/copyright"),
 ];
 
@@ -55,22 +53,35 @@ pub fn release(workspace: &Path, programs: &Path) -> io::Result<Vec<File>> {
         files.push(File { path: format!("usr/bin/{program}"), program: true, bytes });
     }
     for (from, to) in COPIED {
-        copy(&workspace.join(from), to, &mut files)?;
+        copy(workspace, from, to, &mut files)?;
     }
     files.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(files)
 }
 
-fn copy(from: &Path, to: &str, files: &mut Vec<File>) -> io::Result<()> {
-    if !from.is_dir() {
-        files.push(File::plain(to.to_owned(), read(from)?));
+fn copy(workspace: &Path, from: &str, to: &str, files: &mut Vec<File>) -> io::Result<()> {
+    let path = workspace.join(from);
+    if !path.is_dir() {
+        let mut bytes = read(&path)?;
+        if path.extension().is_some_and(|end| end == "md") {
+            let text = String::from_utf8(bytes).map_err(io::Error::other)?;
+            bytes = links::installed(&text, from, to, |target| installed(workspace, target)).into_bytes();
+        }
+        files.push(File::plain(to.to_owned(), bytes));
         return Ok(());
     }
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        copy(&entry.path(), &format!("{to}/{}", entry.file_name().to_string_lossy()), files)?;
+    for entry in fs::read_dir(path)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        copy(workspace, &format!("{from}/{name}"), &format!("{to}/{name}"), files)?;
     }
     Ok(())
+}
+
+/// Where a file or folder of the checkout lies below the root of a host, if it is copied there.
+fn installed(workspace: &Path, path: &str) -> Option<String> {
+    let below = |from: &str| path.strip_prefix(from).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    let place = COPIED.iter().find_map(|(from, to)| Some(format!("{to}{}", below(from)?)))?;
+    workspace.join(path).exists().then_some(place)
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

@@ -1,6 +1,7 @@
 //! The release: which files it has, and the archives that carry them.
 mod archives;
 mod files;
+mod links;
 mod manuals;
 
 pub use archives::{deb, tarball};

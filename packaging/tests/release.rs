@@ -124,6 +124,56 @@ fn the_package_starts_an_unprivileged_gateway_from_a_scratch_root() {
 }
 
 #[test]
+fn the_packaged_sockets_are_those_of_the_packaged_configuration() {
+    let files = stand_ins();
+    let of = |path: &str, key: &str| -> Vec<String> {
+        let file = files.iter().find(|file| file.path == path).expect("the file");
+        let lines = std::str::from_utf8(&file.bytes).expect("text").lines();
+        lines.filter_map(|line| line.strip_prefix(key)).map(|value| value.trim_matches('"').to_owned()).collect()
+    };
+    let sockets = of("usr/lib/systemd/system/halley.socket", "ListenStream=");
+    // The first is the API's, which systemd does not hold.
+    assert_eq!(sockets, of("etc/halley/halley.toml", "bind = ")[1..]);
+    assert!(sockets.iter().all(|address| address.starts_with("127.0.0.1:")), "nobody else unless the operator says so");
+}
+
+/// What a page links to, from the root: web pages and places of the page itself left out.
+fn targets(page: &File) -> Vec<String> {
+    let text = std::str::from_utf8(&page.bytes).expect("text");
+    let links = text.split("](").skip(1).filter_map(|link| link.split([')', '#', ' ']).next());
+    let relative = links.filter(|link| !link.is_empty() && !link.contains(':'));
+    let target = |link: &str| {
+        let mut parts: Vec<&str> = page.path.split('/').collect();
+        parts.pop();
+        for part in link.split('/') {
+            if part == ".." {
+                parts.pop().expect("within the root");
+            } else {
+                parts.push(part);
+            }
+        }
+        parts.join("/")
+    };
+    relative.map(target).collect()
+}
+
+#[test]
+fn every_link_of_an_installed_page_has_its_target_in_the_package() {
+    let files = stand_ins();
+    let mut linked = std::collections::BTreeSet::new();
+    for page in files.iter().filter(|file| Path::new(&file.path).extension().is_some_and(|end| end == "md")) {
+        for target in targets(page) {
+            let there = |file: &File| file.path == target || file.path.starts_with(&format!("{target}/"));
+            assert!(files.iter().any(there), "{} links to {target}, which is not installed", page.path);
+            linked.insert(target);
+        }
+    }
+    for path in ["doc/halley/kafka.md", "doc/halley/overview.md", "doc/halley/copyright", "halley/halley.service.d"] {
+        assert!(linked.contains(&format!("usr/share/{path}")), "{path} is linked by no page: {linked:?}");
+    }
+}
+
+#[test]
 fn every_program_has_its_page_and_its_completions() {
     let files = stand_ins();
     let has = |path: &str| files.iter().any(|file| file.path == path && !file.bytes.is_empty());
