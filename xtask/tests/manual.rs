@@ -1,4 +1,4 @@
-//! The commands of the manual: each block of docs/operations that can be run is run, page by page.
+//! The commands of the manual: each block of docs/operations, and of the page on configuration, that can be run is run.
 use std::{
     env, fs,
     net::TcpListener,
@@ -86,7 +86,9 @@ fn every_command_of_the_manual_that_can_be_run_works() {
     }
     let programs = programs();
     let mut run_pages = 0;
-    for page in pages() {
+    let configuration = PathBuf::from("../docs/configuration.md");
+    assert_eq!(blocks(&fs::read_to_string(&configuration).expect("the page"))[0].0, "runnable", "its smallest file");
+    for page in pages().into_iter().chain([configuration]) {
         let blocks = blocks(&fs::read_to_string(&page).expect("a page"));
         let runnable: Vec<&str> =
             blocks.iter().filter(|(mark, _)| mark == "runnable").map(|(_, text)| text.as_str()).collect();
@@ -95,7 +97,7 @@ fn every_command_of_the_manual_that_can_be_run_works() {
             assert_eq!(run(&page, &runnable.join("\n"), &programs), Ok(()));
         }
     }
-    assert!(run_pages >= 5, "only {run_pages} pages have commands");
+    assert!(run_pages >= 6, "only {run_pages} pages have commands");
     let wrong = run(Path::new("none"), "halley --no-such-flag", &programs);
     assert!(wrong.is_err(), "a command that fails is not noticed");
 }
