@@ -31,6 +31,8 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0, every message was taken; 1, one was not; \
+    2, the call is wrong, or there is no connection to the API.")]
 pub(crate) struct Push {
     /// room:NAME, key:KEY, member:N, or all
     #[arg(required = true, value_name = "TARGET")]

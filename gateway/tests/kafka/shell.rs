@@ -42,6 +42,7 @@ fn a_message_or_a_pipe_of_them_is_pushed_through_the_api() {
     assert_eq!(push(&["--api", &api, "nowhere"], "").status.code(), Some(2));
     assert_eq!(push(&["--api", "http://127.0.0.1:1", "all", "--text", ""], "").status.code(), Some(2));
     assert_eq!(push(&[], "").status.code(), Some(2));
+    assert!(said(&push(&["--help"], "")).1.contains("Exit codes: 0, every"), "the help says what they mean");
 }
 
 #[test]
