@@ -167,7 +167,7 @@ pub struct RunArgs {
     #[arg(long = "max-loss", value_name = "DELIVERIES")]
     pub loss_max: Option<u64>,
     /// Bound: 99th percentile of the latency in milliseconds.
-    #[arg(long = "max-p99-ms", value_name = "MS")]
+    #[arg(long = "max-p99-ms", value_name = "MS", value_parser = bound)]
     pub p99_ms_max: Option<f64>,
 }
 
@@ -268,7 +268,7 @@ pub struct BroadcastArgs {
     #[arg(long, conflicts_with = "find_limit")]
     pub with_floor: bool,
     /// Bound: the server's CPU per delivery, as a multiple of the better floor.
-    #[arg(long = "max-floor-ratio", requires = "with_floor", value_name = "RATIO")]
+    #[arg(long = "max-floor-ratio", requires_all = ["with_floor", "server_pid"], value_name = "RATIO", value_parser = bound)]
     pub floor_ratio_max: Option<f64>,
 }
 
@@ -336,6 +336,10 @@ pub(crate) fn seconds(text: &str) -> Result<f64, String> {
 
 fn window(text: &str) -> Result<f64, String> {
     number(text, 0.1, 1e6)
+}
+
+pub(crate) fn bound(text: &str) -> Result<f64, String> {
+    number(text, 0.0, 1e9)
 }
 
 pub(crate) fn bytes(text: &str) -> Result<f64, String> {

@@ -7,7 +7,7 @@ mod slowly;
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -76,6 +76,8 @@ impl Progress {
 /// What the clients of a thread received in a pass.
 #[derive(Clone, Debug)]
 pub struct Gathered {
+    /// Threads of clients that have ended and cannot answer.
+    pub silent_threads: usize,
     /// Deliveries owed, if clients come and go; else it is clients × messages.
     pub owed: Option<u64>,
     /// Exact counts over clients that are not slow.
@@ -195,9 +197,15 @@ pub fn run(
     let heartbeat = plan.login.as_ref().map_or(Duration::ZERO, |login| login.heartbeat);
     let beat_rate = if heartbeat.is_zero() { 0.0 } else { f64::from(count) / heartbeat.as_secs_f64() };
     loop {
-        while let Ok(order) = orders.try_recv() {
-            if crew.obey(reactor.actions(), order)? {
-                return Ok(());
+        loop {
+            match orders.try_recv() {
+                Ok(order) => {
+                    if crew.obey(reactor.actions(), order)? {
+                        return Ok(());
+                    }
+                }
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return Ok(()), // the run has failed
             }
         }
         let allowed = paced(started.elapsed(), crew.plan.connect_rate).min(u64::from(count));
@@ -620,6 +628,7 @@ impl Crew {
             counts.refused_but_delivered = despite;
         }
         Gathered {
+            silent_threads: 0,
             owed,
             counts,
             latencies: self.latencies.clone(),

@@ -7,6 +7,9 @@ use std::io;
 
 use serde::Serialize;
 
+/// What `/proc/PID/stat` counts in: `USER_HZ` of every Linux.
+const TICK_SECONDS: f64 = 0.01;
+
 /// What a process had spent at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Usage {
@@ -107,11 +110,15 @@ impl Usage {
                 wait_seconds: seconds(*wait_ns, wait_before),
             });
         }
-        let ticks = |now: u64, before: u64| now.saturating_sub(before) as f64 / 100.0;
+        let ticks = |now: u64, before: u64| now.saturating_sub(before) as f64 * TICK_SECONDS;
+        let user_seconds = ticks(self.user_ticks, earlier.user_ticks);
+        let system_seconds = ticks(self.system_ticks, earlier.system_ticks);
+        // Threads that have ended are only in the ticks of the process, which are coarse.
+        let ticked = user_seconds + system_seconds - 2.0 * TICK_SECONDS;
         Spent {
-            cpu_seconds: threads.iter().map(|thread| thread.cpu_seconds).sum(),
-            user_seconds: ticks(self.user_ticks, earlier.user_ticks),
-            system_seconds: ticks(self.system_ticks, earlier.system_ticks),
+            cpu_seconds: threads.iter().map(|thread| thread.cpu_seconds).sum::<f64>().max(ticked),
+            user_seconds,
+            system_seconds,
             rss_bytes: self.rss_bytes,
             threads,
         }

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::clients::{self, Counts, Gathered, Order, Progress};
+use crate::clock;
 use crate::enough::ring_failed;
 use crate::fault::{Ends, FAULTS_SHOWN_MAX};
 use crate::interrupt::Interrupt;
@@ -152,9 +153,12 @@ impl Fleet {
         self.tell(|| Order::Collect(Arc::clone(&offered), answer.clone()));
         drop(answer);
         let mut sum = Gathered::default();
+        let mut answered = 0;
         while let Ok(part) = answers.recv() {
             sum.add(part);
+            answered += 1;
         }
+        sum.silent_threads = self.threads.len() - answered;
         sum
     }
 
@@ -177,13 +181,17 @@ impl Fleet {
     }
 
     /// Waits until the clients that are not slow have `expected` deliveries, `patience` ends or no
-    /// connection is left.
-    pub fn drain(&self, expected: u64, patience: Duration) {
+    /// connection is left. Answers when the last of them came, in nanoseconds of [`clock`].
+    pub fn drain(&self, expected: u64, patience: Duration) -> u64 {
         let deadline = Instant::now() + patience;
+        let mut last = (self.totals().delivered, clock::now_ns());
         loop {
-            let totals = self.totals();
-            if totals.delivered >= expected || self.is_deserted() || Instant::now() > deadline {
-                return;
+            let delivered = self.totals().delivered;
+            if delivered != last.0 {
+                last = (delivered, clock::now_ns());
+            }
+            if delivered >= expected || self.is_deserted() || Instant::now() > deadline {
+                return last.1;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -246,6 +254,7 @@ impl Thread {
 impl Default for Gathered {
     fn default() -> Self {
         Self {
+            silent_threads: 0,
             owed: None,
             counts: Counts::default(),
             latencies: Latencies::new(0),

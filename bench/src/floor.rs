@@ -180,6 +180,16 @@ impl FloorRun {
         let planned = Schedule::new(0, self.pass.rate, 1, self.pass.duration, Duration::ZERO);
         #[allow(clippy::cast_precision_loss, reason = "latencies")]
         let late_ms_p99 = done.late_us_p99 as f64 / 1000.0;
+        let mut invalid_reasons = measured.invalid_reasons.clone();
+        // What was paid for and did not arrive would raise the floor, and flatter what is compared with it.
+        let (delivered, offered) = (measured.counts.delivered, measured.offered);
+        if delivered < offered || done.died + done.blocked > 0 {
+            let (died, blocked) = (done.died, done.blocked);
+            invalid_reasons.push(format!("{delivered} of {offered} delivered, {blocked} sends blocked, {died} failed"));
+        }
+        if measured.server.is_none() {
+            invalid_reasons.push("the CPU of the bare server cannot be told".to_owned());
+        }
         FloorPass {
             kind,
             us_per_delivery: measured.server.as_ref().map_or(0.0, |server| server.cpu_us_per_delivery),
@@ -190,7 +200,7 @@ impl FloorRun {
             blocked: done.blocked,
             late_ms_p99,
             latency_ms: measured.latency_ms,
-            invalid_reasons: measured.invalid_reasons.clone(),
+            invalid_reasons,
         }
     }
 }

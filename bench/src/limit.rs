@@ -11,6 +11,7 @@ use crate::machine;
 use crate::measure::{Latency, Measured, Pass};
 use crate::report::Table;
 use crate::stand::{Failure, Stand, pass};
+use crate::stats::Growth;
 
 /// A rate of which this part is too much for a server bears no search below it.
 const START_PART_MIN: f64 = 1.0 / 64.0;
@@ -170,6 +171,7 @@ pub fn find(
     let mut climb = Climb { start: load.run.rate, step, finer, good: None, bad: None };
     let mut limit = Limit { bounds, steps: Vec::new(), best: None, at_least: false, ended: String::new() };
     let mut measured: Option<Measured> = None;
+    let mut gave_up = false;
     eprintln!("{}", Step::head());
     while let Some(rate) = climb.next() {
         let pass = Pass { rate, ..pass(&load.run, rooms) };
@@ -178,6 +180,7 @@ pub fn find(
             Err(failure) if measured.is_none() => return Err(failure),
             Err(Failure::Surroundings(sentence) | Failure::Run(sentence)) => {
                 limit.ended = format!("at {rate:.2} messages/s into each room {sentence}");
+                gave_up = climb.bad.is_none();
                 break;
             }
         };
@@ -198,7 +201,7 @@ pub fn find(
         }
     }
     let mut measured = measured.ok_or(Failure::Run("no step was made".to_owned()))?;
-    if interrupt.is_set() {
+    if interrupt.is_set() || gave_up {
         measured.invalidate(limit.ended.clone());
     }
     Ok((measured, limit))
@@ -213,6 +216,7 @@ fn attempt(
     limit: &mut Limit,
 ) -> Result<(Step, Measured), Failure> {
     let mut tries = 0;
+    let mut broken = None;
     loop {
         let measured = stand.pass(pass)?;
         let step = Step::new(pass.rate, &measured, bounds);
@@ -220,8 +224,15 @@ fn attempt(
         limit.steps.push(step.clone());
         tries += 1;
         let over = matches!(step.verdict, Verdict::Good | Verdict::Interrupted);
-        if over || tries == arguments.step_tries {
+        if !over && step.verdict == Verdict::Broken {
+            broken = Some((step.clone(), measured.clone()));
+        }
+        if over {
             return Ok((step, measured));
+        }
+        if tries == arguments.step_tries {
+            // A bound that broke while the generator was in order is the server's, whatever the other tries were.
+            return Ok(broken.unwrap_or((step, measured)));
         }
     }
 }
@@ -279,6 +290,8 @@ impl Step {
         check(counts.lost > bounds.loss_max, format!("{} deliveries were lost", counts.lost));
         check(self.refused > 0, format!("{} messages were refused", self.refused));
         check(counts.closed > 0, format!("{} connections ended", counts.closed));
+        let contradicted = |stats: &Growth| !stats.law_holds || stats.sent_is_delivered == Some(false);
+        check(measured.stats.as_ref().is_some_and(contradicted), "the server's counters contradict it".to_owned());
         check(counts.misrouted > 0, format!("{} messages reached clients of another room", counts.misrouted));
         let unordered = counts.duplicates + counts.reordered;
         check(unordered > 0, format!("{unordered} deliveries were repeated or out of order"));

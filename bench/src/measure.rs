@@ -98,7 +98,7 @@ pub struct Measured {
     /// What came of them.
     #[serde(flatten)]
     pub counts: Counts,
-    /// Length of the measured window with its drain.
+    /// Length of the measured window, until the last delivery if that is later.
     pub seconds: f64,
     /// From when a message was due until a client had it.
     pub latency_ms: Latency,
@@ -266,7 +266,7 @@ pub fn measure(source: &mut Source<'_>, pass: &Pass, watched: &Watched<'_>) -> R
     let watchdog = Watchdog::default();
     let stop = Interrupt::default();
     let mut failed_ns = None;
-    let (pushed, pause_ms_max, usage) = std::thread::scope(|scope| {
+    let (pushed, pause_ms_max, usage, last_ns) = std::thread::scope(|scope| {
         let watching = scope.spawn(|| watchdog.watch());
         scope.spawn(|| watched.show_until_stopped(&watchdog, &stop));
         let sampling = scope.spawn(|| sampler::watch(watched.server_pid, || watchdog.is_stopped()));
@@ -275,15 +275,17 @@ pub fn measure(source: &mut Source<'_>, pass: &Pass, watched: &Watched<'_>) -> R
             failed_ns = Some(clock::now_ns());
             std::thread::sleep(Duration::from_millis(100)); // connections of the same server end now too
         }
-        if watched.moving {
+        // Waiting for what is lost is no part of the window: it would thin every share of time.
+        let last_ns = if watched.moving {
             fleet.drain_owed(&pushed.offered, pass.grace);
+            clock::now_ns()
         } else {
-            fleet.drain(fleet.owed(&pushed.offered), pass.grace);
-        }
+            fleet.drain(fleet.owed(&pushed.offered), pass.grace)
+        };
         watchdog.stop();
-        (pushed, watching.join().unwrap_or(f64::INFINITY), sampling.join().unwrap_or_default())
+        (pushed, watching.join().unwrap_or(f64::INFINITY), sampling.join().unwrap_or_default(), last_ns)
     });
-    let mut measured = watched.after(&before, &schedule, &pushed, pass)?;
+    let mut measured = watched.after(&before, &schedule, &pushed, pass, last_ns)?;
     if source.is_generator() {
         measured.generator.lateness_ms = (Latency::of(&pushed.lateness_us).p99, Latency::of(&pushed.lateness_us).max);
         measured.push_answer_ms = Some(Latency::of(&pushed.answer_us));
@@ -322,8 +324,14 @@ impl Watched<'_> {
         self.bar.finish_and_clear();
     }
 
-    fn after(&self, before: &Before, schedule: &Schedule, pushed: &Pushed, pass: &Pass) -> Result<Measured, String> {
-        let now_ns = clock::now_ns();
+    fn after(
+        &self,
+        before: &Before,
+        schedule: &Schedule,
+        pushed: &Pushed,
+        pass: &Pass,
+        last_ns: u64,
+    ) -> Result<Measured, String> {
         let spent = usage(std::process::id())?.since(&before.generator);
         // A server that died has no usage any more; its death is a reason of its own.
         let server = self.server_pid.and_then(|pid| usage(pid).ok());
@@ -338,15 +346,17 @@ impl Watched<'_> {
         if let Some(slow) = &mut measured.slow {
             slow.delivered_while_slow = delivered_while_slow;
         }
-        measured.seconds = seconds_between(schedule.start_ns, now_ns.max(schedule.end_ns()));
+        measured.seconds = seconds_between(schedule.start_ns, last_ns.max(schedule.end_ns()));
         measured.generator = Generator { spent, kernel_drops, ..Generator::default() };
         measured.generator.add_threads(&pushed.threads);
         let counts = measured.counts;
         let delivered = counts.delivered + measured.slow.as_ref().map_or(0, |slow| slow.delivered);
         if let (Some(now), Some(before)) = (server, &before.server) {
             let spent = now.since(before);
+            // What slow clients get when they read again comes after the usage was read.
+            let paid = counts.delivered + delivered_while_slow;
             #[allow(clippy::cast_precision_loss, reason = "counts of a run")]
-            let cpu_us_per_delivery = spent.cpu_seconds * 1e6 / delivered.max(1) as f64;
+            let cpu_us_per_delivery = spent.cpu_seconds * 1e6 / paid.max(1) as f64;
             measured.server = Some(Server { cpu_us_per_delivery, spent });
         }
         if let (Some(source), Some(before)) = (self.stats, &before.stats) {
@@ -381,16 +391,25 @@ impl Measured {
             missed: missed_each.iter().map(|missed| u64::from(*missed)).sum(),
             missed_each,
         });
+        let offered = gathered.owed.unwrap_or_else(|| fleet.owed(&pushed.offered));
+        let mut counts = gathered.counts;
+        let mut invalid_reasons = Vec::new();
+        if gathered.silent_threads > 0 {
+            // Its clients received something, but nobody knows what.
+            counts.lost = offered.saturating_sub(counts.delivered);
+            let why = fleet.failure().unwrap_or_default();
+            invalid_reasons.push(format!("{} threads of clients ended: {why}", gathered.silent_threads));
+        }
         Self {
             valid: true,
-            invalid_reasons: Vec::new(),
+            invalid_reasons,
             was_interrupted: false,
             connections,
             messages: pushed.offered.messages(),
             refused: pushed.offered.refused(),
             unanswered: pushed.unanswered,
-            offered: gathered.owed.unwrap_or_else(|| fleet.owed(&pushed.offered)),
-            counts: gathered.counts,
+            offered,
+            counts,
             seconds: 0.0,
             latency_ms: Latency::of(&gathered.latencies.all_us),
             latency_curve: curve(&gathered.latencies.all_us),
@@ -443,8 +462,12 @@ impl Measured {
         } else if interrupt.is_set() {
             let planned = schedule.count;
             reasons.push(format!("interrupted after {messages} of {planned} messages"));
+        } else if messages > 0 && messages < u64::from(schedule.count) {
+            reasons.push(format!("only {messages} of {} messages were let out", schedule.count));
         }
-        if self.offered > 0 && self.counts.delivered == 0 && self.death.is_none() {
+        if messages > 0 && self.refused == messages {
+            reasons.push("the server refused every message with 503".to_owned());
+        } else if self.offered > 0 && self.counts.delivered == 0 && self.death.is_none() {
             reasons.push(nothing_arrived(self.counts.stray));
         }
         if pushed.unanswered > 0 {

@@ -39,7 +39,7 @@ pub struct MillionArgs {
     #[arg(long = "max-loss", value_name = "DELIVERIES")]
     pub loss_max: Option<u64>,
     /// Bound: bytes of the server's whole resident set for each connection.
-    #[arg(long, value_name = "BYTES", value_parser = crate::cli::bytes)]
+    #[arg(long, requires = "server_pid", value_name = "BYTES", value_parser = crate::cli::bytes)]
     pub bytes_max: Option<f64>,
     /// Bound: connections with logins per second, in the mean.
     #[arg(long = "min-logins", value_name = "PER SECOND", value_parser = crate::cli::rate)]

@@ -138,6 +138,9 @@ pub struct Seen {
     pub login_us: Histogram<u64>,
     /// From the beginning of a [`Return`] until a client was back, in microseconds.
     pub back_us: Histogram<u64>,
+    /// From the beginning of a [`Return`] until the last login was answered, also of a client that
+    /// had been back and was cut off again, in microseconds.
+    pub last_back_us: u64,
     /// Why the first attempt failed, in a sentence.
     pub failure: Option<String>,
 }
@@ -153,6 +156,7 @@ impl Default for Seen {
             back: 0,
             login_us: latency_histogram(),
             back_us: latency_histogram(),
+            last_back_us: 0,
             failure: None,
         }
     }
@@ -174,6 +178,7 @@ impl Seen {
             #[allow(clippy::expect_used, reason = "all are made with the same bounds")]
             sum.add(part).expect("same bounds");
         }
+        self.last_back_us = self.last_back_us.max(other.last_back_us);
         if self.failure.is_none() {
             self.failure.clone_from(&other.failure);
         }
@@ -312,12 +317,15 @@ impl Moves {
                 let leave_ns = now_ns + clock::nanoseconds(Duration::from_secs_f64(stay));
                 self.timers.push(Reverse((leave_ns, client, visitor.visit)));
             }
-            Kind::Return(_) if !visitor.back => {
-                visitor.back = true;
-                seen.back += 1;
-                seen.back_us.saturating_record(now_ns.saturating_sub(self.movement.since_ns) / 1000);
+            Kind::Return(_) => {
+                let back_us = now_ns.saturating_sub(self.movement.since_ns) / 1000;
+                seen.last_back_us = seen.last_back_us.max(back_us);
+                if !visitor.back {
+                    visitor.back = true;
+                    seen.back += 1;
+                    seen.back_us.saturating_record(back_us);
+                }
             }
-            Kind::Return(_) => {}
         }
         if let Some(book) = &mut self.book {
             book.enter(client, now_ns);

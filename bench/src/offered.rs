@@ -46,7 +46,7 @@ impl Offered {
 
     /// What a client of a room should get.
     pub fn owed_in(&self, room: u32) -> u64 {
-        u64::from(self.messages_in(room)) - self.refused_in(room).len() as u64
+        u64::from(self.messages_in(room)).saturating_sub(self.refused_in(room).len() as u64)
     }
 
     /// Messages let out, all rooms together.

@@ -74,6 +74,9 @@ pub fn slow(arguments: &SlowArgs, interrupt: &Interrupt) -> Result<(Measured, Ef
         for reason in &without.invalid_reasons {
             measured.invalidate(format!("without slow clients: {reason}"));
         }
+        if measured.slow.is_none() {
+            measured.invalidate("no client was slow: raise --connections or --slow-percent".to_owned());
+        }
         measured
     };
     let effect = Effect::new(without, &measured);

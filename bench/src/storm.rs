@@ -62,7 +62,7 @@ pub struct StormArgs {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Bound: seconds until everybody is back.
-    #[arg(long = "max-seconds", value_name = "SECONDS")]
+    #[arg(long = "max-seconds", value_name = "SECONDS", value_parser = crate::cli::bound)]
     pub seconds_max: Option<f64>,
     /// Bound: attempts that may fail.
     #[arg(long = "max-failed", value_name = "ATTEMPTS")]
@@ -360,7 +360,7 @@ impl Storm {
         let untouched = if seen.cut_off == 0 && seen.logins == 0 { clients } else { 0 };
         let not_back = clients.saturating_sub(seen.back + untouched);
         let at = |us: u64| us as f64 / 1e6;
-        let seconds = if not_back == 0 && seen.back > 0 { at(seen.back_us.max()) } else { seconds };
+        let seconds = if not_back == 0 && seen.back > 0 { at(seen.last_back_us) } else { seconds };
         Self {
             seconds,
             first_seconds: at(seen.back_us.min()),
@@ -386,8 +386,18 @@ impl Report {
         self.delivered = Some(measured.counts.delivered);
         self.lost = Some(measured.counts.lost);
         self.latency_ms = Some(measured.latency_ms);
-        let reasons = measured.invalid_reasons.iter().filter(|reason| reason.contains("push"));
+        // The generator may be at its limit: that is a note of the storm.
+        let doubts = measured.generator.doubts(measured.seconds);
+        let reasons = measured.invalid_reasons.iter().filter(|reason| !doubts.contains(reason));
         self.invalid_reasons.extend(reasons.cloned());
+        let clients = u64::from(self.connections);
+        if measured.offered != clients {
+            let offered = measured.offered;
+            self.invalid_reasons.push(format!("the message to the room was offered to {offered} of {clients} clients"));
+        }
+        if measured.stats.as_ref().is_some_and(|stats| !stats.law_holds) {
+            self.bounds_missed.push("the server's own counters contradict themselves".to_owned());
+        }
     }
 
     fn check_bounds(&mut self, arguments: &StormArgs) {

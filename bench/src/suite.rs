@@ -149,13 +149,20 @@ impl Session<'_> {
         let log = self.out.join(format!("{name}.log"));
         let mut bench = start_bench(case, &names, &json, &log)?;
         let ended = self.wait(&mut bench, server.as_mut());
+        if ended.is_err() {
+            let _ = bench.kill().and_then(|()| bench.wait()); // it may just have ended
+        }
         if let Some(server) = server {
             server.stop();
         }
         let status = ended?.code().and_then(|code| u8::try_from(code).ok());
         match (status, Run::read(&json)) {
             (Some(status), Ok(run)) => Ok((status, run)),
-            (_, _) => Err(format!("no result; {}", last_line(&log))),
+            (status, Err(_)) => {
+                self.worst = self.worst.max(status.unwrap_or(INVALID));
+                Err(format!("no result; {}", last_line(&log)))
+            }
+            (None, Ok(_)) => Err(format!("killed; {}", last_line(&log))),
         }
     }
 

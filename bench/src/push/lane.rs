@@ -77,7 +77,7 @@ impl Lane<'_> {
         let (Ok(written), Ok((mut pushed, answered))) = (written, answered) else {
             return Pushed { failure: Some("the pusher failed".to_owned()), ..self.nothing() };
         };
-        pushed.unanswered = written.offered.messages() - answered;
+        pushed.unanswered = written.offered.messages().saturating_sub(answered);
         pushed.add(written);
         pushed
     }

@@ -48,6 +48,7 @@ pub(super) fn start(
             settings,
             link: Arc::clone(link),
             bell: Arc::clone(bell),
+            alone: config.plan.cpus.iter().filter(|cpu| **cpu == config.plan.cpus[at]).count() == 1,
             ready: Box::new(move |result| drop(report.send((at, result)))),
         };
         let cpu = config.plan.cpus[at];

@@ -184,6 +184,11 @@ impl<R: Ring> Shard<R> {
         let conn = &self.table[slot];
         let late = self.tick >= conn.deadline + u32::from(planted(Bug::HeartbeatLate));
         match conn.phase {
+            // What it said waits for the shard or for control: it is not the client that is late.
+            Phase::Handshake | Phase::Login if late && conn.has(flag::READY | flag::WAITS_ASK | flag::ASK) => {
+                self.table[slot].deadline = self.tick + 1;
+                self.set_timer(slot);
+            }
             Phase::Handshake | Phase::Login if late => self.end(slot, CloseReason::LoginLate),
             Phase::Open if late => self.end(slot, CloseReason::HeartbeatMissed),
             Phase::Lingering if late => self.shut(slot),

@@ -10,7 +10,8 @@ use crate::link::{ControlBell, ShardLink};
 
 use super::{Shard, ShardSettings, Turn};
 
-/// Control and other threads may share a shard's CPU: a shard that they ring shall not wait for the end of their slice.
+/// Control may share a shard's CPU: a shard that it rings shall not wait for the end of its slice. Shards that share a
+/// CPU with each other keep long ones, for taking turns costs them the caches.
 const SLICE: Duration = Duration::from_micros(100);
 
 /// What a shard's thread is given.
@@ -23,14 +24,16 @@ pub struct ShardStart {
     pub link: Arc<ShardLink>,
     /// How it wakes control.
     pub bell: Arc<ControlBell>,
+    /// No other shard is pinned to its CPU.
+    pub alone: bool,
     /// Told once: the shard serves, or one sentence why not.
     pub ready: Box<dyn FnOnce(Result<(), String>) + Send>,
 }
 
 /// Serves until the shard has drained. A ring belongs to the thread that makes it: this one.
 pub fn run(start: ShardStart) {
-    let ShardStart { settings, ring, link, bell, ready } = start;
-    if let Err(error) = halley_ring::shorten_slice(SLICE) {
+    let ShardStart { settings, ring, link, bell, alone, ready } = start;
+    if alone && let Err(error) = halley_ring::shorten_slice(SLICE) {
         tracing::debug!(%error, "the kernel refuses a shard a short time slice");
     }
     let ring = match KernelRing::new(&ring) {

@@ -38,6 +38,27 @@ fn more_logins_than_question_buffers_wait_for_one() {
 }
 
 #[test]
+fn who_waits_for_control_is_not_late() {
+    for transport in BOTH {
+        let mut world = many();
+        world.control_works = false;
+        let listener = usize::from(transport == WebSocket);
+        let mut clients: Vec<_> = (0..200).map(|_| Client::connect(&world.net, listener, transport)).collect();
+        clients.iter_mut().for_each(|client| client.login(&login("", "room")));
+        let _silent = world.connect(transport);
+        world.settle();
+        let login_ms_max = world.shards[0].settings.listeners[listener].login_ms_max;
+        world.advance(u64::from(login_ms_max) + 1000);
+        world.settle();
+        assert_eq!(world.closes(CloseReason::LoginLate), 1, "only who has said nothing");
+        world.control_works = true;
+        world.settle();
+        assert!(clients.iter_mut().all(|client| client.take().len() == 1), "everybody is let in");
+        assert_eq!(world.closes(CloseReason::LoginLate), 1);
+    }
+}
+
+#[test]
 fn heartbeats_while_no_question_can_be_asked_cost_nobody_its_connection() {
     let mut world = many();
     let mut clients: Vec<_> = (0..200).map(|n| world.enter(Tcp, &login(&format!("key-{n}"), "room"))).collect();
