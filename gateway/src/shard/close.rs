@@ -183,9 +183,9 @@ impl<R: Ring> Shard<R> {
     pub(super) fn timer_fired(&mut self, slot: Slot) {
         let conn = &self.table[slot];
         let late = self.tick >= conn.deadline + u32::from(planted(Bug::HeartbeatLate));
-        match conn.phase {
-            // What it said waits for the shard or for control: it is not the client that is late.
-            Phase::Handshake | Phase::Login if late && conn.has(flag::READY | flag::WAITS_ASK | flag::ASK) => {
+        let phase = conn.phase;
+        match phase {
+            Phase::Handshake | Phase::Login if late && self.may_have_spoken(slot) => {
                 self.table[slot].deadline = self.tick + 1;
                 self.set_timer(slot);
             }
@@ -196,6 +196,21 @@ impl<R: Ring> Shard<R> {
             Phase::Handshake | Phase::Login | Phase::Open | Phase::Lingering => self.set_timer(slot),
             Phase::Free | Phase::Accepting | Phase::Closing => {}
         }
+    }
+
+    /// Whether something that a late client said may wait for control, for the shard, or in its socket, which is
+    /// read once more: then it is not the client that is late.
+    fn may_have_spoken(&mut self, slot: Slot) -> bool {
+        let conn = &mut self.table[slot];
+        if conn.has(flag::READY | flag::WAITS_ASK | flag::ASK) {
+            return true;
+        }
+        let read_again = !conn.has(flag::LAST_READ);
+        if read_again {
+            conn.set(flag::LAST_READ);
+            self.mark_ready(slot);
+        }
+        read_again
     }
 
     /// Sets the connection's timer for what is due next.

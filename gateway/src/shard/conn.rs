@@ -71,6 +71,8 @@ pub(super) mod flag {
     pub(in crate::shard) const ENDED: u32 = 1 << 15;
     /// Gets back what it says, and nothing else.
     pub(in crate::shard) const ECHO: u32 = 1 << 17;
+    /// Was read after its deadline for a login.
+    pub(in crate::shard) const LAST_READ: u32 = 1 << 18;
 }
 
 /// What every turn may touch of a connection. Indices are one more than the place they name; 0 is none.

@@ -286,7 +286,9 @@ impl<R: Ring> Shard<R> {
     /// Whether timers are left that are due.
     fn fire_timers(&mut self) -> bool {
         for _ in 0..TIMERS_PER_TURN_MAX {
-            let Some(slot) = self.wheel.next(&mut self.table, self.tick) else { return false };
+            let Some(slot) = self.wheel.next(&mut self.table, self.tick) else {
+                return !self.ready.is_empty();
+            };
             self.timer_fired(slot);
         }
         true
