@@ -84,6 +84,17 @@ impl Generator {
     }
 }
 
+/// Why a run without a delivery means nothing, and what may be wrong.
+pub fn nothing_arrived(stray: u64) -> String {
+    match stray {
+        0 => "nothing arrived: are target and push API of the same server, and the room the same for both?".to_owned(),
+        _ => format!(
+            "none of the messages arrived, but {stray} others did: does the server change what is pushed \
+             (escape it, encode it), or is another run going on in this room?"
+        ),
+    }
+}
+
 /// Notices when the whole process stands still (stopped, starved, suspended).
 #[derive(Debug, Default)]
 pub struct Watchdog {

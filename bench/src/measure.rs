@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::clients::{Counts, Gathered};
 use crate::clock;
 use crate::cost::{NetCounters, Spent, Usage};
-use crate::doubt::{Generator, Watchdog};
+use crate::doubt::{Generator, Watchdog, nothing_arrived};
 use crate::fault::{Ends, Fault};
 use crate::fleet::Fleet;
 use crate::floor::FloorChild;
@@ -475,17 +475,6 @@ impl Measured {
         }
         reasons.extend(self.generator.doubts(self.seconds));
         self.valid = reasons.is_empty();
-    }
-}
-
-/// Why a run without a delivery means nothing, and what may be wrong.
-fn nothing_arrived(stray: u64) -> String {
-    match stray {
-        0 => "nothing arrived: are target and push API of the same server, and the room the same for both?".to_owned(),
-        _ => format!(
-            "none of the messages arrived, but {stray} others did: does the server change what is pushed \
-             (escape it, encode it), or is another run going on in this room?"
-        ),
     }
 }
 
