@@ -76,6 +76,11 @@ pub fn ports() -> u32 {
     }
 }
 
+/// Files that are open on the whole machine, sockets of rings included.
+pub fn open_files() -> Option<u64> {
+    sysctl("fs/file-nr").split_ascii_whitespace().next()?.parse().ok()
+}
+
 /// Memory that programs may still take.
 pub fn available_bytes() -> Option<u64> {
     let memory = fs::read_to_string("/proc/meminfo").ok()?;

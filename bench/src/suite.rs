@@ -7,7 +7,7 @@ use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,10 +17,14 @@ use signal_hook::iterator::Signals;
 pub use file::{Case, Suite};
 use server::{Names, Running};
 
+use crate::machine;
 use crate::page::{self, Run};
 
 const USAGE: u8 = 2;
 const INVALID: u8 = 3;
+
+/// Longest wait for the kernel to free what a run had open.
+const REST_MAX: Duration = Duration::from_secs(120);
 
 /// Flags of `suite`.
 #[derive(Clone, Debug, Args)]
@@ -155,6 +159,7 @@ impl Session<'_> {
         if let Some(server) = server {
             server.stop();
         }
+        self.rest();
         let status = ended?.code().and_then(|code| u8::try_from(code).ok());
         match (status, Run::read(&json)) {
             (Some(status), Ok(run)) => Ok((status, run)),
@@ -163,6 +168,21 @@ impl Session<'_> {
                 Err(format!("no result; {}", last_line(&log)))
             }
             (None, Ok(_)) => Err(format!("killed; {}", last_line(&log))),
+        }
+    }
+
+    /// Waits until the machine has as few files open as it will have: the kernel frees the sockets of a run behind the
+    /// end of its programs, those of a million for a minute, and the next run shall not pay for that.
+    fn rest(&mut self) {
+        let deadline = Instant::now() + REST_MAX;
+        let mut before = u64::MAX;
+        while let Some(open) = machine::open_files().filter(|open| is_falling(before, *open)) {
+            before = open;
+            self.interrupts += self.signals.pending().count();
+            if self.interrupts > 0 || Instant::now() > deadline {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(500));
         }
     }
 
@@ -225,9 +245,27 @@ fn verdict(run: &Run, status: u8) -> String {
     format!("{word}: {}", parts.join(", "))
 }
 
+/// Whether so many fewer files are open than before that more will be freed.
+fn is_falling(before: u64, now: u64) -> bool {
+    now + before / 100 < before
+}
+
 /// The last thing that somebody said.
 fn last_line(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let line = text.lines().rev().find(|line| !line.trim().is_empty());
     line.map_or_else(|| format!("{} is empty", log.display()), |line| line.chars().take(400).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_rests_when_few_files_are_closed_any_more() {
+        assert!(is_falling(u64::MAX, 2_000_000), "the first reading has nothing before it");
+        assert!(is_falling(2_000_000, 1_900_000));
+        assert!(!is_falling(1_000, 995));
+        assert!(!is_falling(1_000, 1_200), "somebody else opened some");
+    }
 }
