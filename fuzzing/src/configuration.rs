@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use gateway::config::{Config, Host, Sources};
+use gateway::config::{Config, Host, Sources, Token};
 use toml::{Table, Value};
 
 /// A file of any text.
@@ -17,11 +17,11 @@ pub fn configuration(data: &[u8]) {
         Err(error) => assert!(!error.contains('\n'), "not one sentence: {error:?}"),
         Ok(config) => {
             let mut shown = config.clone();
-            shown.settings.api.tokens.clear();
+            shown.settings.api.tokens.retain(|token| matches!(token, Token::Hashed(_)));
             let printed = config.to_toml();
-            if config.settings.api.tokens.is_empty() {
+            if shown == config {
                 let again = load(&printed).expect("what is printed can be read");
-                assert_eq!(again, shown, "{printed}");
+                assert_eq!(again, config, "{printed}");
             }
         }
     }

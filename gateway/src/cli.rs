@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Holds client connections and pushes messages to them.
 #[derive(Debug, Parser)]
@@ -28,6 +28,30 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Pushes a message, or each line of a pipe, through a gateway's API or straight into Kafka.
     Push(Push),
+    /// Makes a token of the API and the line of the configuration that lets it in.
+    Token(Token),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Standard output has two lines: the token, which is shown this once and kept nowhere, and an \
+    entry for `tokens = [ … ]` under [api], which holds its SHA-256 alone. Nothing else is changed or asked.")]
+pub(crate) struct Token {
+    /// Whose token it is, for the audit log.
+    #[arg(required = true)]
+    pub(crate) name: String,
+    /// What its calls may do.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "push")]
+    pub(crate) scopes: Vec<Scope>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scope {
+    /// Pushes
+    Push,
+    /// Looks at rooms, connections, counters and metrics
+    Read,
+    /// Ends connections
+    Admin,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ pub mod link;
 pub mod order;
 pub mod payload;
 pub mod reason;
+pub mod remembered;
 mod sabotage;
 pub mod shard;
 pub mod source;

@@ -50,6 +50,15 @@ pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 /// Keys or members of one push.
 pub const PUSH_TARGETS_MAX: usize = 10_000;
 
+/// Ids of pushes that are remembered, so that one said again pushes nothing.
+pub const PUSH_IDS_MAX: usize = 100_000;
+
+/// How long an id is remembered, milliseconds.
+pub const PUSH_ID_MS_MAX: u64 = 600_000;
+
+/// Bytes of an id.
+pub const PUSH_ID_BYTES_MAX: usize = 128;
+
 /// Bytes of a message on an echo path.
 pub const ECHO_MESSAGE_BYTES_MAX: u32 = 16 << 20;
 

@@ -3,6 +3,7 @@
 mod cli;
 mod log;
 mod push;
+mod token;
 
 use std::process::ExitCode;
 
@@ -14,8 +15,10 @@ use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(Command::Push(push)) = &cli.command {
-        return push::run(push);
+    match &cli.command {
+        Some(Command::Push(push)) => return push::run(push),
+        Some(Command::Token(token)) => return token::run(token),
+        None => {}
     }
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::error::ConfigError;
 use super::layers::Sources;
 use super::settings::{Auth, Dialect, Listener, Login, Settings, Shards, Transport};
+use super::tokens::Token;
 use crate::limits;
 
 /// Listeners of a process: a listener's number is one byte in a question to control, few are useful.
@@ -12,6 +13,9 @@ pub(super) const LISTENERS_MAX: usize = 16;
 
 /// Shortest token that is accepted, bytes.
 pub(super) const TOKEN_BYTES_MIN: usize = 16;
+
+/// Tokens of the API: each call is compared with all of them.
+pub(super) const TOKENS_MAX: usize = 256;
 
 /// Checks every rule; the first one broken is the error.
 pub(super) fn check(settings: &Settings, sources: &Sources) -> Result<(), ConfigError> {
@@ -95,20 +99,47 @@ impl Check<'_> {
         if api.auth == Auth::None {
             return Ok(());
         }
-        if api.tokens.is_empty() {
-            return self.wrong(
-                "api.tokens",
+        self.tokens()
+    }
+
+    fn tokens(&self) -> Result<(), ConfigError> {
+        let tokens = &self.settings.api.tokens;
+        let wrong = |problem: String| self.wrong("api.tokens", problem);
+        if tokens.is_empty() {
+            return wrong(
                 "auth = \"token\" needs at least one token: make one with `head -c 32 /dev/urandom | base64` and set it here \
-                 or as HALLEY__API__TOKENS='[\"…\"]'",
+                 or as HALLEY__API__TOKENS='[\"…\"]'"
+                    .into(),
             );
         }
-        match api.tokens.iter().find(|token| token.len() < TOKEN_BYTES_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic())) {
-            Some(_) => self.wrong(
-                "api.tokens",
-                format!("a token has at least {TOKEN_BYTES_MIN} visible ASCII characters: make one with `head -c 32 /dev/urandom | base64`"),
-            ),
-            None => Ok(()),
+        if tokens.len() > TOKENS_MAX {
+            return wrong(format!("{} tokens: at most {TOKENS_MAX} are possible", tokens.len()));
         }
+        let visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+        for (at, token) in tokens.iter().enumerate() {
+            match token {
+                Token::Plain(token) if token.len() < TOKEN_BYTES_MIN || !visible(token) => {
+                    return wrong(format!(
+                        "a token has at least {TOKEN_BYTES_MIN} visible ASCII characters: make one with `head -c 32 /dev/urandom | base64`"
+                    ));
+                }
+                Token::Plain(_) => {}
+                Token::Hashed(token) => {
+                    token.check().or_else(wrong)?;
+                    let same = |other: &Token| matches!(other, Token::Hashed(other) if other.name == token.name);
+                    if tokens[..at].iter().any(same) {
+                        return wrong(format!(
+                            "two tokens are named \"{}\": the log could not tell them apart",
+                            token.name
+                        ));
+                    }
+                }
+            }
+            if let Some(first) = tokens[..at].iter().position(|other| other.hash() == token.hash()) {
+                return wrong(format!("tokens {} and {} are the same: make one for each", first + 1, at + 1));
+            }
+        }
+        Ok(())
     }
 
     fn kafka(&self) -> Result<(), ConfigError> {

@@ -54,7 +54,11 @@ pub const KEYS: &[Key] = &[
         "\"token\"",
         "`token`: calls carry `Authorization: Bearer TOKEN`. `none`: whoever reaches the address may call.",
     ),
-    key("api.tokens", "[]", "The tokens, any of which lets a call in."),
+    key(
+        "api.tokens",
+        "[]",
+        "The tokens: text, for every call, or `{ name = \"…\", hash = \"sha256:…\", scopes = [\"push\"] }` ([above](#tokens-of-the-api)).",
+    ),
     key("api.body_bytes_max", "1048576", "Bytes of a request's body (413 beyond)."),
     key("api.connections_max", "256", "HTTP connections at a time; further ones wait."),
     key(

@@ -7,6 +7,7 @@ mod kafka;
 mod keys;
 mod layers;
 mod settings;
+mod tokens;
 
 pub use capacity::{Host, Plan};
 pub use error::{ConfigError, Place};
@@ -17,6 +18,7 @@ pub use settings::{
     Api, Auth, Backoff, Bind, Dialect, ECHO_PATH, KeyPolicy, Listener, Log, LogFormat, Login, Nodes, Settings, Shard,
     Shards, SlowPolicy, Transport,
 };
+pub use tokens::{HashedToken, Scope, Token, TokenHash};
 
 /// A configuration that can be started: every value present, in its range, and fitting the others.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +53,9 @@ impl Config {
     pub fn to_toml(&self) -> String {
         let mut settings = self.settings.clone();
         for token in &mut settings.api.tokens {
-            *token = HIDDEN.into();
+            if let Token::Plain(token) = token {
+                *token = HIDDEN.into();
+            }
         }
         if let Some(kafka) = &mut settings.kafka {
             kafka.hide_secrets(HIDDEN);

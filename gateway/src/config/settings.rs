@@ -6,6 +6,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::kafka::Kafka;
+use super::tokens::Token;
 
 /// The whole file. `None` in a field means that the machine or another key decides.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -157,8 +158,8 @@ pub struct Api {
     pub bind: Bind,
     /// Who may call.
     pub auth: Auth,
-    /// Bearer tokens, any of which lets a call in.
-    pub tokens: Vec<String>,
+    /// Bearer tokens and their scopes.
+    pub tokens: Vec<Token>,
     /// Bytes of a request's body.
     pub body_bytes_max: u32,
     /// HTTP connections at a time; further ones wait to be accepted.

@@ -83,6 +83,39 @@ fn an_api_without_tokens_does_not_start_and_one_with_a_token_does() {
 }
 
 #[test]
+fn tokens_have_an_end_names_scopes_and_no_doubles() {
+    let hash = |n: usize| TokenHash::of(n.to_string().as_bytes());
+    let entry = |n: usize, name: &str, scopes: &str| {
+        format!("{{ name = \"{name}\", hash = \"{}\", scopes = [{scopes}] }}", hash(n))
+    };
+    let with = |tokens: &str| file(&OPEN.replace("auth = \"none\"", &format!("tokens = [{tokens}]")));
+    let many: Vec<_> = (0..257).map(|n| entry(n, &format!("n{n}"), "\"push\"")).collect();
+    let both = [entry(1, "a", "\"push\""), entry(2, "a", "\"read\"")].join(",");
+    let same = [entry(1, "a", "\"push\""), entry(1, "b", "\"read\"")].join(",");
+    for (tokens, part) in [
+        (many.join(","), "at most 256"),
+        (entry(1, "", "\"push\""), "1 to 64"),
+        (entry(1, &"n".repeat(65), "\"push\""), "1 to 64"),
+        (entry(1, "a b", "\"push\""), "without blank"),
+        (entry(1, "a", ""), "\"a\" may do nothing"),
+        (entry(1, "a", "\"write\""), "`push`, `read`, `admin`"),
+        (entry(1, "a", "\"push\"").replace("sha256", "md5"), "64 hexadecimal digits"),
+        (entry(1, "a", "\"push\"").replace("name", "nam"), "unknown field `nam`"),
+        ("7".into(), "a token, or a table"),
+        (both, "two tokens are named \"a\""),
+        (same, "tokens 1 and 2 are the same"),
+    ] {
+        let error = error(&with(&tokens));
+        assert!(error.contains("api.tokens") && error.contains(part), "{error} lacks {part}");
+    }
+    let config = Config::load(&with(&many[..256].join(",")), &host()).expect("as many as there may be");
+    assert_eq!(Config::load(&file(&config.to_toml()), &host()).expect("printed"), config, "hashes are no secret");
+    let mixed = format!("\"0123456789abcdef\", {}", many[0]);
+    let scopes: Vec<_> = Config::load(&with(&mixed), &host()).expect("right").settings.api.tokens;
+    assert_eq!(scopes.iter().map(|token| token.scopes().len()).collect::<Vec<_>>(), [3, 1]);
+}
+
+#[test]
 fn the_environment_goes_over_the_file() {
     let sources = with_environment(
         file(&format!("shards = 1\n{OPEN}")),

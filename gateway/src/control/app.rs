@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_channel::{mpsc, oneshot};
 
+use super::api::{PushIds, Tokens};
 use super::listen::Bound;
 use crate::config::Config;
 use crate::directory::Directory;
@@ -29,6 +30,10 @@ pub struct App {
     pub links: Arc<[Arc<ShardLink>]>,
     /// What control counts.
     pub tallies: Arc<Tallies>,
+    /// Who may call.
+    pub tokens: Tokens,
+    /// The ids of the last pushes.
+    pub push_ids: Arc<PushIds>,
     /// Where pushes go instead, if it is configured; set before the API serves.
     pub kafka: OnceLock<Kafka>,
     /// A drain has begun: `/readyz` says no.

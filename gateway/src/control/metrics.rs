@@ -83,6 +83,9 @@ impl Collector for Source {
         family(&mut encoder, "rejects", "Refusals that closed nothing", "reason", &rejects)?;
         let logins: Vec<_> = app.tallies.logins().into_iter().collect();
         family(&mut encoder, "logins", "Logins by how they ended", "result", &logins)?;
+        let ids = &app.push_ids;
+        counter(&mut encoder, "push_repeats", "Pushes answered as the first one of their id", ids.repeats())?;
+        counter(&mut encoder, "push_ids_forgotten", "Ids of pushes forgotten before their time", ids.forgotten())?;
         let turns = self.spread(|s| &s.turn_us);
         turns.encode(
             &mut encoder,

@@ -110,6 +110,8 @@ pub fn assemble(
     let machine = Machine::new(control, Arc::clone(&links), bell, Arc::clone(&tallies));
     let app = App {
         dispatch: Dispatch::new(Arc::clone(&directory), Arc::clone(&links)),
+        tokens: api::Tokens::new(&config.settings.api),
+        push_ids: Arc::default(),
         kafka: OnceLock::new(),
         draining: AtomicBool::new(false),
         tallies,
@@ -160,7 +162,7 @@ async fn serve(
         head_max: Duration::from_millis(settings.api.request_ms_max.into()),
     };
     let door = api.try_clone().map_err(system("naming the API's socket twice"))?;
-    http::spawn(api, api::router(Arc::clone(app)), limits).map_err(system("accepting API connections"))?;
+    http::spawn(api, api::router(app), limits).map_err(system("accepting API connections"))?;
     let (stop, mut stopped) = unbounded();
     signals.spawn(move |signal| drop(stop.unbounded_send(signal))).map_err(system("reading signals"))?;
     ready::announce(app);

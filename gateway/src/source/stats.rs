@@ -52,6 +52,8 @@ pub struct KafkaStats {
     pub rejects: [Counter; JobReject::ALL.len()],
     /// Records read a second time, and left out.
     pub repeats: Counter,
+    /// Jobs whose id had been dispatched before, and left out.
+    pub duplicates: Counter,
     /// Times that a partition waited for a shard's full queue.
     pub pauses: Counter,
     /// Records that were deleted from the topic, or cut off from its end, before they were read.

@@ -40,7 +40,7 @@ impl Kafka {
     }
 
     /// Cannot be called.
-    pub fn produce(&self, _: &Job<'_>) -> Ready<Result<(i32, i64), ProduceError>> {
+    pub fn produce(&self, _: &Job<'_>, _: Option<&str>) -> Ready<Result<(i32, i64), ProduceError>> {
         match *self {}
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use axum::body::Body;
-use gateway::config::{Config, Host, Sources};
+use gateway::config::{Config, Host, Scope, Sources, TokenHash};
 use gateway::control::api::{Access, routes};
 use hyper::{Method, Request, StatusCode};
 
@@ -38,12 +38,54 @@ fn every_route_but_the_probes_wants_a_token() {
     });
 }
 
+/// Three tokens, each of one scope, known by their hashes.
+fn scoped() -> String {
+    let entry = |scope: Scope| {
+        let (name, hash) = (scope.name(), TokenHash::of(format!("token-for-{}", scope.name()).as_bytes()));
+        format!("{{ name = \"the-{name}\", hash = \"{hash}\", scopes = [\"{name}\"] }}")
+    };
+    let entries = Scope::ALL.map(entry).join(", ");
+    TOKENS.replace("\"first-token-0123456\"", &entries)
+}
+
+#[test]
+fn a_token_of_another_scope_is_403_and_says_which_is_needed() {
+    run(config(&scoped()), async |gateway| {
+        for route in routes() {
+            let Access::Scope(needed) = route.access else { continue };
+            for scope in Scope::ALL {
+                let token = format!("Bearer token-for-{}", scope.name());
+                let mut request =
+                    Request::builder().method(route.method.clone()).uri(route.path.replace(['{', '}'], ""));
+                request = request.header("authorization", token);
+                let answer = gateway.send(request.body(Body::empty()).expect("a request")).await;
+                let place = format!("{} {} with {}", route.method, route.path, scope.name());
+                assert_ne!(answer.status, StatusCode::UNAUTHORIZED, "{place}");
+                assert_eq!(answer.status == StatusCode::FORBIDDEN, scope != needed, "{place}");
+                if scope != needed {
+                    let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", needed.name());
+                    assert_eq!(answer.header("www-authenticate"), challenge, "{place}");
+                }
+            }
+            let plain =
+                status_with(gateway, route.method.clone(), route.path, Some("Bearer second-token-012345")).await;
+            assert!(plain != StatusCode::FORBIDDEN, "a token in plain text has every scope");
+        }
+        let hash = format!("Bearer {}", TokenHash::of(b"token-for-read"));
+        let status = status_with(gateway, Method::GET, "/v1/stats", Some(&hash)).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "a hash is no token");
+    });
+}
+
 #[test]
 fn a_refusal_says_what_to_send_and_comes_before_the_body_is_read() {
     run(config(TOKENS), async |gateway| {
         let answer = gateway.post("/v1/push", vec![b'x'; 4 << 20]).await;
         assert_eq!((answer.status, answer.header("www-authenticate")), (StatusCode::UNAUTHORIZED, "Bearer"));
         assert!(answer.text().contains("Authorization: Bearer"));
+        let unknown = Request::get("/v1/stats").header("authorization", "Bearer x").body(Body::empty());
+        let unknown = gateway.send(unknown.expect("a request")).await;
+        assert_eq!(unknown.header("www-authenticate"), "Bearer error=\"invalid_token\"");
         let goim = gateway.post("/goim/push/all?operation=1", "x").await;
         assert_eq!((goim.status, goim.json()["code"].as_i64()), (StatusCode::UNAUTHORIZED, Some(-400)));
     });
@@ -105,21 +147,32 @@ fn the_page_is_there_in_developer_mode_only() {
 }
 
 #[test]
-fn the_description_has_the_routes_of_the_router_and_no_others() {
+fn the_description_has_the_routes_of_the_router_with_their_scopes_and_no_others() {
     let yaml = include_str!("../../../docs/api/openapi.yaml");
     let paths =
         yaml.split_once("\npaths:\n").and_then(|(_, rest)| rest.split_once("\ncomponents:\n")).expect("paths").0;
     let mut described = BTreeSet::new();
-    let mut path = "";
+    let (mut path, mut method) = ("", "");
     for line in paths.lines() {
         let indent = line.len() - line.trim_start().len();
         let name = line.trim().trim_end_matches(':');
         match indent {
             2 => path = name,
-            4 => assert!(described.insert((path.to_owned(), name.to_uppercase())), "twice: {path} {name}"),
+            4 => method = name,
+            6 if name.starts_with("security: ") => {
+                let described = described.insert((path.to_owned(), method.to_uppercase(), name.to_owned()));
+                assert!(described, "twice: {path} {method}");
+            }
             _ => {}
         }
     }
-    let routed: BTreeSet<_> = routes().iter().map(|route| (route.path.to_owned(), route.method.to_string())).collect();
+    let security = |access| match access {
+        Access::Scope(scope) => format!("security: [{{ token: [{}] }}]", scope.name()),
+        Access::Anybody => "security: []".into(),
+    };
+    let routed: BTreeSet<_> = routes()
+        .iter()
+        .map(|route| (route.path.to_owned(), route.method.to_string(), security(route.access)))
+        .collect();
     assert_eq!(described, routed);
 }

@@ -86,7 +86,7 @@ fn run_with_links(config: Config, links: Arc<[Arc<ShardLink>]>, test: impl Async
         let bell = Arc::new(bell::new_bell().expect("an eventfd"));
         let (app, machine, commands) = start::assemble(config, bound, links, Arc::clone(&bell));
         machine::spawn(&machine, commands).expect("a pollable eventfd");
-        let gateway = Gateway { router: api::router(Arc::clone(&app)), app, bell };
+        let gateway = Gateway { router: api::router(&app), app, bell };
         monoio::time::timeout(PATIENCE, test(&gateway)).await.expect("nothing hangs");
     });
 }

@@ -66,8 +66,13 @@ impl Running {
     }
 
     fn get(&self, path: &str) -> String {
+        self.get_as(path, "")
+    }
+
+    fn get_as(&self, path: &str, token: &str) -> String {
         let mut stream = TcpStream::connect(self.address("/api")).expect("the API listens");
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").expect("sent");
+        let headers = format!("host: a\r\nauthorization: Bearer {token}\r\nconnection: close");
+        write!(stream, "GET {path} HTTP/1.1\r\n{headers}\r\n\r\n").expect("sent");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("text");
         answer
@@ -188,5 +193,31 @@ fn ipv4_and_ipv6_clients_reach_a_listener_on_all_addresses() {
     for host in ["127.0.0.1", "[::1]"] {
         let address = format!("{host}:{port}").parse().expect("an address");
         TcpStream::connect_timeout(&address, Duration::from_secs(5)).unwrap_or_else(|e| panic!("{host}: {e}"));
+    }
+}
+
+#[test]
+fn a_token_is_made_with_the_entry_that_lets_it_in() {
+    let (code, said, _) = run(halley(&["token", "feeder", "--scopes", "push,read"]));
+    let [token, entry] = said.lines().collect::<Vec<_>>()[..] else { panic!("two lines: {said}") };
+    assert_eq!((code, token.len(), token.starts_with("halley_")), (Some(0), 50, true), "{said}");
+    assert!(entry.contains(r#"name = "feeder", hash = "sha256:"#) && entry.ends_with(r#"scopes = ["push", "read"] }"#));
+    assert!(!entry.contains(&token[7..]), "the entry does not know the token");
+    assert_ne!(run(halley(&["token", "feeder"])).1.lines().next(), Some(token), "each is new");
+
+    let mut command = dev();
+    command.env("HALLEY__API__AUTH", "token").env("HALLEY__API__TOKENS", format!("[{entry}]"));
+    let running = Running::start(command);
+    assert!(running.get("/v1/stats").starts_with("HTTP/1.1 401 "));
+    assert!(running.get_as("/v1/stats", token).starts_with("HTTP/1.1 200 "));
+    assert!(running.get_as("/v1/stats", entry).starts_with("HTTP/1.1 401 "));
+
+    for (args, part) in [
+        (&["token"][..], "NAME"),
+        (&["token", "two words"], "without blank"),
+        (&["token", "feeder", "--scopes", "write"], "push, read, admin"),
+    ] {
+        let (code, said, complaint) = run(halley(args));
+        assert!(code == Some(2) && said.is_empty() && complaint.contains(part), "{args:?}: {complaint}");
     }
 }

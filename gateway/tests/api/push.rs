@@ -1,7 +1,8 @@
 //! `POST /v1/push`.
 
+use axum::body::Body;
 use gateway::order::Order;
-use hyper::StatusCode;
+use hyper::{Request, StatusCode};
 use serde_json::json;
 
 use crate::harness::{Answer, Gateway, OPEN, config, run, run_with_room_for};
@@ -154,5 +155,60 @@ fn a_full_queue_is_503_only_if_nothing_was_taken() {
         assert_eq!((none.status, none.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
         gateway.order(0).await;
         assert_eq!(gateway.push(push).await.status, StatusCode::OK);
+    });
+}
+
+const NAMED: &str = r#"{"target":{"keys":["k"]},"operation":1,"payload":{"text":"once"},"id":"m-1"}"#;
+
+#[test]
+fn an_id_said_again_gets_the_first_answer_and_pushes_nothing() {
+    run(config(OPEN), async |gateway| {
+        gateway.log_in(0, 1, r#"{"key":"k"}"#).await;
+        let first = json!({ "results": [{ "dispatched": 1, "offline": 0, "id": "m-1" }] });
+        assert_eq!(gateway.push(NAMED).await.json(), first);
+        assert!(matches!(gateway.order(0).await, Order::Direct { .. }));
+        let other = NAMED.replace("\"k\"", "\"nobody\"");
+        for again in [NAMED, &other] {
+            let answer = gateway.push(again).await;
+            assert_eq!((answer.status, answer.json()), (StatusCode::OK, first.clone()));
+        }
+        let twice = gateway.push(&format!("[{NAMED},{}]", NAMED.replace("m-1", "m-2"))).await.json();
+        assert_eq!(twice["results"][1], json!({ "dispatched": 1, "offline": 0, "id": "m-2" }), "another id is new");
+        assert!(matches!(gateway.order(0).await, Order::Direct { .. }));
+        assert!(gateway.is_quiet(), "nothing was pushed twice");
+        assert_eq!(gateway.get("/v1/stats").await.json()["push_ids"], json!({ "repeats": 3, "forgotten": 0 }));
+    });
+}
+
+#[test]
+fn an_id_is_its_tokens_own_and_what_was_refused_is_not_remembered() {
+    let tokens = OPEN.replace("auth = \"none\"", "tokens = [\"a-token-of-somebody\", \"a-token-of-others\"]");
+    run(config(&tokens), async |gateway| {
+        gateway.log_in(0, 1, r#"{"key":"k"}"#).await;
+        for token in ["a-token-of-somebody", "a-token-of-others"] {
+            let request = Request::post("/v1/push").header("content-type", "application/json");
+            let request = request.header("authorization", format!("Bearer {token}"));
+            let answer = gateway.send(request.body(Body::from(NAMED)).expect("a request")).await;
+            assert_eq!(answer.json()["results"][0]["dispatched"], 1);
+            assert!(matches!(gateway.order(0).await, Order::Direct { .. }), "pushed for {token}");
+        }
+    });
+    run_with_room_for(1, async |gateway| {
+        gateway.log_in(0, 1, r#"{"key":"k"}"#).await;
+        gateway.push(&NAMED.replace("m-1", "m-0")).await;
+        assert_eq!(gateway.push(NAMED).await.status, StatusCode::SERVICE_UNAVAILABLE);
+        gateway.order(0).await;
+        assert_eq!(gateway.push(NAMED).await.status, StatusCode::OK);
+        assert!(matches!(gateway.order(0).await, Order::Direct { .. }), "pushed when there was room");
+    });
+}
+
+#[test]
+fn an_id_has_a_byte_at_least_and_not_more_than_its_maximum() {
+    run(config(OPEN), async |gateway| {
+        for (bytes, status) in [(0, 400), (1, 200), (128, 200), (129, 400)] {
+            let answer = gateway.push(&NAMED.replace("m-1", &"i".repeat(bytes))).await;
+            assert_eq!(answer.status.as_u16(), status, "{bytes} bytes");
+        }
     });
 }

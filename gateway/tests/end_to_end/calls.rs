@@ -36,10 +36,12 @@ fn the_curl_lines_of_goim_work_unchanged() {
 fn a_push_carries_text_json_or_bytes_alone_or_in_arrays() {
     let gateway = Gateway::open();
     let mut client = Client::login(gateway.tcp(), Transport::Tcp, r#"{"key":"k","accepts":[1]}"#);
-    let one = |payload| json!({ "target": { "keys": ["k"] }, "operation": 1, "payload": payload, "id": "mine" });
-    let result = gateway.push(&one(json!({ "text": "grüße" })));
-    assert_eq!(result, json!([{ "dispatched": 1, "offline": 0, "id": "mine" }]));
-    gateway.push(&json!([one(json!({ "json": { "a": [1, 2] } })), one(json!({ "base64": "AP8=" }))]));
+    let one = |payload, id: &str| json!({ "target": { "keys": ["k"] }, "operation": 1, "payload": payload, "id": id });
+    let text = one(json!({ "text": "grüße" }), "mine");
+    for _ in 0..2 {
+        assert_eq!(gateway.push(&text), json!([{ "dispatched": 1, "offline": 0, "id": "mine" }]), "and pushed once");
+    }
+    gateway.push(&json!([one(json!({ "json": { "a": [1, 2] } }), "a"), one(json!({ "base64": "AP8=" }), "b")]));
     client.expect_push(1, "grüße");
     client.expect_push(1, r#"{"a":[1,2]}"#);
     client.expect(1, 0, &[0, 255]);
@@ -92,6 +94,48 @@ fn calls_need_a_token_and_probes_do_not() {
     assert_eq!(gateway.get("/healthz").status, 200);
     assert_eq!(gateway.get("/readyz").status, 200);
     assert_eq!(gateway.get("/").status, 404, "the page is served with --dev only");
+}
+
+#[test]
+fn calls_of_scope_admin_are_in_the_log_with_token_target_and_result() {
+    let hash = gateway::config::TokenHash::of(b"a-token-that-reads");
+    let gateway = Gateway::start(&format!(
+        "connections_max = 16\n[api]\nbind = \"127.0.0.1:0\"\ntokens = [\"a-token-of-theirs\", \
+         {{ name = \"reader\", hash = \"{hash}\", scopes = [\"read\"] }}]\n{LISTENERS}"
+    ));
+    let call = |method: &str, uri: &str, token: &str| {
+        gateway.call(method, uri, &format!("Authorization: Bearer {token}\r\n"), "").status
+    };
+    let _client = Client::login(gateway.tcp(), Transport::Tcp, r#"{"key":"a b"}"#);
+    assert_eq!(call("GET", "/v1/connections/a%20b", "a-token-that-reads"), 200);
+    assert_eq!(call("DELETE", "/v1/connections/a%20b?reason=test", "a-token-that-reads"), 403);
+    assert_eq!(call("DELETE", "/v1/connections/a%20b", "nobodys"), 401);
+    assert_eq!(call("DELETE", "/v1/connections/a%20b?reason=test", "a-token-of-theirs"), 200);
+    assert_eq!(call("DELETE", "/v1/connections/nobody", "a-token-of-theirs"), 404);
+    let event = |token: &str, target: &str, status: u16, result: &str| {
+        json!({
+            "event": "audit", "token": token, "call": "DELETE /v1/connections/{key}",
+            "subject": target, "status": status, "result": result,
+        })
+    };
+    let expected = [
+        event("reader", "/v1/connections/a%20b?reason=test", 403, ""),
+        event("token-1", "a b", 200, "closed 1: test"),
+        event("token-1", "nobody", 404, "closed 0"),
+    ];
+    let told = || -> Vec<serde_json::Value> {
+        let lines = gateway.log();
+        let events = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let fields = events.filter(|event| event["event"] == "audit");
+        fields.collect()
+    };
+    crate::support::until("three events", || told().len() >= expected.len());
+    for (told, expected) in told().iter().zip(&expected) {
+        for (name, value) in expected.as_object().expect("fields") {
+            assert_eq!(&told[name], value, "{told}");
+        }
+    }
+    assert_eq!(told().len(), expected.len(), "no call that reads or pushes, and none of nobody");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use halley_protocol::job::{Job, JobTarget, envelope};
 
 use crate::support::{Client, Transport};
-use crate::world::{Wire, Writer, broker, gateway, room_job, source, topic, until_dispatched};
+use crate::world::{Wire, Writer, broker, client, gateway, room_job, source, topic, until_dispatched};
 
 fn value(bytes: &[u8]) -> Wire {
     Wire { value: Some(bytes.into()), ..Wire::default() }
@@ -75,7 +75,7 @@ fn a_job_older_than_its_maximum_is_counted_and_not_dispatched() {
     let Some(broker) = broker() else { return };
     let topic = topic(broker, 1);
     let gateway = gateway(broker, &topic, "job_age_ms_max = 60000\n");
-    let mut client = crate::world::client(&gateway, "k", "r");
+    let mut client = client(&gateway, "k", "r");
     let writer = Writer::new(broker, &topic);
     // A timestamp of 1970 and one second.
     writer.put(&Wire { timestamp: Some(1000), ..room_job("r", "old") });
@@ -102,4 +102,48 @@ fn a_start_is_the_end_the_beginning_an_offset_or_a_time() {
         let stats = gateway.get("/v1/stats").json();
         assert_eq!(stats["kafka"][0]["position"], 10, "{start}: {stats}");
     }
+}
+
+#[test]
+fn an_id_in_a_header_is_dispatched_once() {
+    let Some(broker) = broker() else { return };
+    let topic = topic(broker, 2);
+    let gateway = gateway(broker, &topic, "");
+    let mut client = client(&gateway, "k", "r");
+    let writer = Writer::new(broker, &topic);
+    let id: &'static str = "i".repeat(256).leak();
+    let longer: &'static str = "i".repeat(257).leak();
+    let put = |partition: i32, id: &'static str, text: &str| {
+        let wire = room_job("r", text);
+        writer.put(&Wire { headers: vec![("halley-id", id)], partition: Some(partition), ..wire });
+    };
+    put(0, id, "first");
+    put(0, id, "the same again");
+    put(0, "other", "another");
+    put(0, longer, "no id");
+    put(0, longer, "no id either");
+    writer.flush();
+    for text in ["first", "another", "no id", "no id either"] {
+        client.expect_push(1000, text);
+    }
+    put(1, id, "in another partition");
+    writer.flush();
+    client.expect_push(1000, "in another partition");
+    until_dispatched(&gateway, 5);
+    assert_eq!(source(&gateway)["duplicates"], 1);
+
+    // What the API produces carries its id, for every node that reads it.
+    let push =
+        serde_json::json!({"target": {"room": "r"}, "operation": 1000, "payload": {"text": "of the API"}, "id": "a"});
+    let first = gateway.push(&push);
+    assert_eq!(gateway.push(&push), first, "the first answer again");
+    client.expect_push(1000, "of the API");
+    let partition = first[0]["partition"].as_i64().and_then(|n| i32::try_from(n).ok()).expect("a partition");
+    // As another node would produce it that was asked again.
+    put(partition, "/a", "of another node");
+    put(partition, "last", "last");
+    writer.flush();
+    client.expect_push(1000, "last");
+    until_dispatched(&gateway, 7);
+    assert_eq!(source(&gateway)["duplicates"], 2);
 }

@@ -15,6 +15,12 @@ pub mod plain;
 
 use std::borrow::Cow;
 
+/// Header of a record, of any format, whose value names the message: of two records that carry the same, one is a repeat.
+pub const ID_HEADER: &str = "halley-id";
+
+/// Bytes of its value; a longer one is no id.
+pub const ID_BYTES_MAX: usize = 256;
+
 /// Whom a job is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobTarget {

@@ -35,7 +35,7 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    /// Takes a header up; others than those above are ignored.
+    /// Takes a header up; others than those above are ignored, such as [`super::ID_HEADER`].
     pub fn add(&mut self, name: &str, value: Option<&'a [u8]>) {
         let Some(name) = name.strip_prefix(PREFIX) else { return };
         let place = match name {

@@ -2,9 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use futures_channel::oneshot;
 use serde_json::{Value, json};
 
+use super::access::audited;
 use super::params::{Name, Params};
 use super::{Fault, Shared};
 use crate::control::app::{App, Command};
@@ -33,7 +35,7 @@ pub(super) async fn inspect(State(app): State<Shared>, Name(key): Name) -> Resul
 }
 
 /// Ends every connection of the key; they are told 4005.
-pub(super) async fn kick(State(app): State<Shared>, Name(key): Name, params: Params) -> Result<Json<Value>, Fault> {
+pub(super) async fn kick(State(app): State<Shared>, Name(key): Name, params: Params) -> Result<Response, Fault> {
     let reason = params.text("reason").unwrap_or("").to_owned();
     if reason.len() > REASON_BYTES_MAX {
         return Err(Fault::bad_request(format!("reason: at most {REASON_BYTES_MAX} bytes")));
@@ -41,10 +43,10 @@ pub(super) async fn kick(State(app): State<Shared>, Name(key): Name, params: Par
     let (answer, answered) = oneshot::channel();
     ask(&app, Command::Kick { key: key.clone(), answer })?;
     match answered.await {
-        Ok(0) => Err(unknown_key()),
+        Ok(0) => Ok(audited(unknown_key(), key, "closed 0")),
         Ok(closed) => {
-            tracing::info!(event = "kick", key, reason, closed);
-            Ok(Json(json!({ "key": key, "closed": closed })))
+            let result = format!("closed {closed}: {reason}");
+            Ok(audited(Json(json!({ "key": key, "closed": closed })), key, result))
         }
         Err(oneshot::Canceled) => Err(Fault::busy("the shards' queues are full; try again")),
     }

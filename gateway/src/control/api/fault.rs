@@ -10,6 +10,7 @@ use halley_protocol::job::JobReject;
 use serde_json::json;
 
 use super::goim::{REQUEST_ERROR, SERVER_ERROR, envelope};
+use crate::config::Scope;
 use crate::dispatch::DispatchError;
 use crate::source::kafka::ProduceError;
 
@@ -21,11 +22,13 @@ pub(in super::super) struct Fault {
     code: &'static str,
     /// For people: what is wrong and what would be right.
     message: Cow<'static, str>,
+    /// What the caller should authenticate with, in the header of RFC 6750.
+    challenge: Option<&'static str>,
 }
 
 impl Fault {
     fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, message: message.into() }
+        Self { status, code, message: message.into(), challenge: None }
     }
 
     pub(super) fn status(&self) -> u16 {
@@ -38,7 +41,23 @@ impl Fault {
 
     pub(super) fn unauthorized() -> Self {
         let message = "send a token of api.tokens as `Authorization: Bearer TOKEN`";
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+        Self { challenge: Some("Bearer"), ..Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message) }
+    }
+
+    pub(super) fn unknown_token() -> Self {
+        let message = "the token is none of api.tokens";
+        let challenge = Some("Bearer error=\"invalid_token\"");
+        Self { challenge, ..Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message) }
+    }
+
+    pub(super) fn forbidden(needed: Scope) -> Self {
+        let message = format!("the token has not the scope {}", needed.name());
+        let challenge = Some(match needed {
+            Scope::Push => "Bearer error=\"insufficient_scope\", scope=\"push\"",
+            Scope::Read => "Bearer error=\"insufficient_scope\", scope=\"read\"",
+            Scope::Admin => "Bearer error=\"insufficient_scope\", scope=\"admin\"",
+        });
+        Self { challenge, ..Self::new(StatusCode::FORBIDDEN, "forbidden", message) }
     }
 
     pub(super) fn not_found(message: impl Into<Cow<'static, str>>) -> Self {
@@ -83,10 +102,9 @@ impl Fault {
     }
 
     fn headers(&self, mut response: Response) -> Response {
-        let header = match self.status {
-            StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer")),
-            StatusCode::SERVICE_UNAVAILABLE => Some((header::RETRY_AFTER, "1")),
-            _ => None,
+        let header = match self.challenge {
+            Some(challenge) => Some((header::WWW_AUTHENTICATE, challenge)),
+            None => (self.status == StatusCode::SERVICE_UNAVAILABLE).then_some((header::RETRY_AFTER, "1")),
         };
         if let Some((name, value)) = header {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
@@ -111,7 +129,7 @@ impl From<ProduceError> for Fault {
             ProduceError::Away => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "unacknowledged",
-                "Kafka did not acknowledge the push within kafka.produce_ms_max; try again, it may come twice",
+                "Kafka did not acknowledge the push within kafka.produce_ms_max; try again, with its id or it may come twice",
             ),
         }
     }

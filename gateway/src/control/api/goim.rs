@@ -57,7 +57,7 @@ async fn push(app: &Shared, target: Target, operation: i32, message: &[u8]) -> A
         Err(JobReject::NoTarget) => return Ok(done()),
         Err(reject) => return Err(reject.into()),
     }
-    kafka.produce(&job).await?;
+    kafka.produce(&job, None).await?;
     Ok(done())
 }
 

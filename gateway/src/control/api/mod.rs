@@ -1,11 +1,13 @@
 //! The HTTP API: one table of routes, and what every call passes before its handler.
 
+mod access;
 mod aside;
 mod body;
 mod connections;
 mod fault;
 mod goim;
 mod health;
+mod ids;
 mod nodes;
 mod page;
 mod params;
@@ -15,31 +17,25 @@ mod stats;
 
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
-use axum::http::{Method, header};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::http::Method;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{self, MethodRouter};
-use axum::{Router, http::HeaderMap};
 
 use super::app::App;
-use crate::config::Auth;
+use crate::config::Scope;
 
+pub use access::{Access, Tokens};
 pub(super) use fault::Fault;
+pub use ids::PushIds;
 pub use push::read_push;
+
+use access::Gate;
 
 /// What handlers share.
 type Shared = Arc<App>;
-
-/// Who may call a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Whoever has a token, or anybody if the configuration asks for none.
-    Token,
-    /// Anybody: probes have no token.
-    Anybody,
-}
 
 /// One line of the table.
 pub struct Route {
@@ -52,89 +48,69 @@ pub struct Route {
     handler: MethodRouter<Shared>,
 }
 
-fn get<H: Handler<T, Shared>, T: 'static>(path: &'static str, handler: H) -> Route {
-    Route { method: Method::GET, path, access: Access::Token, handler: routing::get(handler) }
+fn get<H: Handler<T, Shared>, T: 'static>(scope: Scope, path: &'static str, handler: H) -> Route {
+    Route { method: Method::GET, path, access: Access::Scope(scope), handler: routing::get(handler) }
 }
 
-fn post<H: Handler<T, Shared>, T: 'static>(path: &'static str, handler: H) -> Route {
-    Route { method: Method::POST, path, access: Access::Token, handler: routing::post(handler) }
+fn post<H: Handler<T, Shared>, T: 'static>(scope: Scope, path: &'static str, handler: H) -> Route {
+    Route { method: Method::POST, path, access: Access::Scope(scope), handler: routing::post(handler) }
 }
 
-fn delete<H: Handler<T, Shared>, T: 'static>(path: &'static str, handler: H) -> Route {
-    Route { method: Method::DELETE, path, access: Access::Token, handler: routing::delete(handler) }
+fn delete<H: Handler<T, Shared>, T: 'static>(scope: Scope, path: &'static str, handler: H) -> Route {
+    Route { method: Method::DELETE, path, access: Access::Scope(scope), handler: routing::delete(handler) }
+}
+
+/// A call of probes, which have no token.
+fn probe<H: Handler<T, Shared>, T: 'static>(path: &'static str, handler: H) -> Route {
+    Route { method: Method::GET, path, access: Access::Anybody, handler: routing::get(handler) }
 }
 
 impl Route {
-    fn for_anybody(mut self) -> Self {
-        self.access = Access::Anybody;
-        self
+    /// The handler behind what every call to it passes: its token, then its body.
+    fn guarded(self, app: &Shared) -> MethodRouter<Shared> {
+        let Access::Scope(scope) = self.access else { return self.handler };
+        let gate = Gate { app: Arc::clone(app), scope, call: format!("{} {}", self.method, self.path) };
+        self.handler
+            .route_layer(from_fn_with_state(Arc::clone(app), body::read))
+            .route_layer(from_fn_with_state(gate, access::authorize))
     }
 }
 
 /// The API, as `docs/api/openapi.yaml` describes it.
 pub fn routes() -> Vec<Route> {
     vec![
-        post("/goim/push/keys", goim::push_keys),
-        post("/goim/push/mids", goim::push_mids),
-        post("/goim/push/room", goim::push_room),
-        post("/goim/push/all", goim::push_all),
-        get("/goim/online/top", goim::online_top),
-        get("/goim/online/room", goim::online_room),
-        get("/goim/online/total", goim::online_total),
-        get("/goim/nodes/weighted", nodes::weighted),
-        get("/goim/nodes/instances", nodes::instances),
-        post("/v1/push", push::push),
-        get("/v1/rooms", rooms::list),
-        get("/v1/rooms/{room}", rooms::one),
-        get("/v1/connections/{key}", connections::inspect),
-        delete("/v1/connections/{key}", connections::kick),
-        get("/v1/stats", stats::stats),
-        get("/metrics", health::metrics),
-        get("/healthz", health::alive).for_anybody(),
-        get("/readyz", health::ready).for_anybody(),
+        post(Scope::Push, "/goim/push/keys", goim::push_keys),
+        post(Scope::Push, "/goim/push/mids", goim::push_mids),
+        post(Scope::Push, "/goim/push/room", goim::push_room),
+        post(Scope::Push, "/goim/push/all", goim::push_all),
+        get(Scope::Read, "/goim/online/top", goim::online_top),
+        get(Scope::Read, "/goim/online/room", goim::online_room),
+        get(Scope::Read, "/goim/online/total", goim::online_total),
+        get(Scope::Read, "/goim/nodes/weighted", nodes::weighted),
+        get(Scope::Read, "/goim/nodes/instances", nodes::instances),
+        post(Scope::Push, "/v1/push", push::push),
+        get(Scope::Read, "/v1/rooms", rooms::list),
+        get(Scope::Read, "/v1/rooms/{room}", rooms::one),
+        get(Scope::Read, "/v1/connections/{key}", connections::inspect),
+        delete(Scope::Admin, "/v1/connections/{key}", connections::kick),
+        get(Scope::Read, "/v1/stats", stats::stats),
+        get(Scope::Read, "/metrics", health::metrics),
+        probe("/healthz", health::alive),
+        probe("/readyz", health::ready),
     ]
 }
 
 /// The API as a service, with the page if this is `--dev`.
-pub fn router(app: Shared) -> Router {
-    let mut guarded = Router::new();
-    let mut open = Router::new();
+pub fn router(app: &Shared) -> Router {
     let page = if app.config.dev { page::routes() } else { Vec::new() };
-    for route in routes().into_iter().chain(page) {
-        let to = if route.access == Access::Token { &mut guarded } else { &mut open };
-        *to = std::mem::take(to).route(route.path, route.handler);
-    }
-    guarded
-        .route_layer(from_fn_with_state(Arc::clone(&app), body::read))
-        .route_layer(from_fn_with_state(Arc::clone(&app), authorize))
-        .merge(open)
+    let add = |router: Router<Shared>, route: Route| router.route(route.path, route.guarded(app));
+    routes()
+        .into_iter()
+        .chain(page)
+        .fold(Router::new(), add)
         .fallback(|| async { Fault::not_found("there is nothing at this path") })
         .method_not_allowed_fallback(|| async { Fault::method_not_allowed() })
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn(fault::shape))
-        .with_state(app)
-}
-
-/// Lets in who has a token.
-async fn authorize(State(app): State<Shared>, request: Request, next: Next) -> Response {
-    let api = &app.config.settings.api;
-    if api.auth == Auth::None || bearer(request.headers()).is_some_and(|token| is_known(token, &api.tokens)) {
-        return next.run(request).await;
-    }
-    Fault::unauthorized().into_response()
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
-    let (scheme, token) = value.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
-}
-
-/// Compares with every token, and every byte, so that time tells nothing but lengths.
-fn is_known(token: &[u8], known: &[String]) -> bool {
-    known.iter().fold(false, |found, known| {
-        let known = known.as_bytes();
-        let differing = known.iter().zip(token).fold(0, |differing, (a, b)| differing | (a ^ b));
-        found | (known.len() == token.len() && std::hint::black_box(differing) == 0)
-    })
+        .with_state(Arc::clone(app))
 }

@@ -7,7 +7,7 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use super::{Route, Shared, get};
-use crate::config::Transport;
+use crate::config::{Scope, Transport};
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -15,11 +15,11 @@ const MODULE: &str = "text/javascript; charset=utf-8";
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        get("/", || async { file(HTML, include_str!("../../../page/index.html")) }),
-        get("/page.css", || async { file(CSS, include_str!("../../../page/page.css")) }),
-        get("/page.js", || async { file(MODULE, include_str!("../../../page/page.js")) }),
-        get("/goim.js", || async { file(MODULE, include_str!("../../../page/goim.js")) }),
-        get("/dev.json", addresses),
+        get(Scope::Read, "/", || async { file(HTML, include_str!("../../../page/index.html")) }),
+        get(Scope::Read, "/page.css", || async { file(CSS, include_str!("../../../page/page.css")) }),
+        get(Scope::Read, "/page.js", || async { file(MODULE, include_str!("../../../page/page.js")) }),
+        get(Scope::Read, "/goim.js", || async { file(MODULE, include_str!("../../../page/goim.js")) }),
+        get(Scope::Read, "/dev.json", addresses),
     ]
 }
 

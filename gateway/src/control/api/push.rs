@@ -1,20 +1,25 @@
 //! `POST /v1/push`: one push or an array of them.
 
-use axum::Json;
+use std::pin::Pin;
+
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
+use axum::{Extension, Json};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use futures_channel::oneshot;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::access::Caller;
+use super::ids::{Answer, Claim, Turn};
 use super::{Fault, Shared};
 use crate::dispatch::{DispatchError, Target};
 use crate::limits;
 use crate::source;
-use crate::source::kafka::Kafka;
+use crate::source::kafka::ProduceError;
 
 /// Pushes of one call.
 const PUSHES_MAX: usize = 1000;
@@ -27,7 +32,7 @@ struct PushRequest<'a> {
     operation: i32,
     #[serde(borrow)]
     payload: PayloadRequest<'a>,
-    /// Given back in the result.
+    /// Given back in the result. Said again, it pushes nothing.
     id: Option<String>,
 }
 
@@ -58,52 +63,38 @@ struct Push {
     id: Option<String>,
 }
 
-/// Dispatches in order. 503 means that no shard took any of it; where a later push of an array finds a
-/// queue full, its result says so and the others stand.
-pub(super) async fn push(State(app): State<Shared>, headers: HeaderMap, body: Bytes) -> Result<Json<Value>, Fault> {
+/// Where a record came to lie, as soon as that is known.
+type Producing = Pin<Box<dyn Future<Output = Result<(i32, i64), ProduceError>> + Send>>;
+
+/// A push on its way.
+enum Begun {
+    Over(Result<Answer, Fault>),
+    /// Kafka has it, and says where it came to lie.
+    Produced(Producing, Option<Turn>),
+    /// Its id is that of one on its way.
+    Follows(oneshot::Receiver<Answer>),
+}
+
+/// Dispatches in order, or produces in order and answers when Kafka has acknowledged or given up on each. 503 means
+/// that none was taken; otherwise those that were not say so in their results.
+pub(super) async fn push(
+    State(app): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Value>, Fault> {
     if !is_json(&headers) {
         return Err(Fault::not_json());
     }
-    let pushes = parse(&body)?;
-    if let Some(kafka) = app.kafka.get() {
-        return produce(kafka, pushes).await;
-    }
-    let mut results = Vec::with_capacity(pushes.len());
-    let mut took = 0;
-    for push in &pushes {
-        let result = match app.dispatch.push(&push.target, push.operation, &push.body) {
-            Ok(dispatched) => {
+    let begun: Vec<_> = parse(&body)?.into_iter().map(|push| (push.id.clone(), begin(&app, &caller, push))).collect();
+    let (mut results, mut refused, mut took) = (Vec::with_capacity(begun.len()), None, 0);
+    for (id, begun) in begun {
+        let result = match end(begun).await {
+            Ok(answer) => {
                 took += 1;
-                json!({ "dispatched": dispatched.connections, "offline": dispatched.offline })
+                answer.to_json()
             }
-            Err(DispatchError::Full) => json!({ "error": Fault::from(DispatchError::Full).to_json() }),
-            Err(error) => return Err(error.into()),
-        };
-        results.push(with_id(result, push.id.as_deref()));
-    }
-    if took == 0 && !pushes.is_empty() {
-        return Err(DispatchError::Full.into());
-    }
-    Ok(Json(json!({ "results": results })))
-}
-
-/// Produces in order, and answers when Kafka has acknowledged or given up on each. 503 means that it has none.
-async fn produce(kafka: &Kafka, pushes: Vec<Push>) -> Result<Json<Value>, Fault> {
-    let sent: Vec<_> = pushes
-        .into_iter()
-        .map(|push| (kafka.produce(&source::job(push.target, push.operation, &push.body)), push.id))
-        .collect();
-    let (mut results, mut refused, mut took) = (Vec::with_capacity(sent.len()), None, 0);
-    for (outcome, id) in sent {
-        let result = match outcome.await {
-            Ok((partition, offset)) => {
-                took += 1;
-                json!({ "partition": partition, "offset": offset })
-            }
-            Err(error) => {
-                let fault = Fault::from(error);
-                json!({ "error": refused.insert(fault).to_json() })
-            }
+            Err(fault) => json!({ "error": refused.insert(fault).to_json() }),
         };
         results.push(with_id(result, id.as_deref()));
     }
@@ -111,6 +102,41 @@ async fn produce(kafka: &Kafka, pushes: Vec<Push>) -> Result<Json<Value>, Fault>
         Some(fault) if took == 0 => Err(fault),
         _ => Ok(Json(json!({ "results": results }))),
     }
+}
+
+fn begin(app: &Shared, caller: &Caller, push: Push) -> Begun {
+    // An id is its caller's own: others may use the same.
+    let id = push.id.as_ref().map(|id| format!("{}/{id}", caller.0));
+    let turn = match id.clone().map(|id| app.push_ids.claim(id)) {
+        None => None,
+        Some(Claim::New(turn)) => Some(turn),
+        Some(Claim::Repeat(answer)) => return Begun::Over(Ok(answer)),
+        Some(Claim::Follows(first)) => return Begun::Follows(first),
+    };
+    if let Some(kafka) = app.kafka.get() {
+        let job = source::job(push.target, push.operation, &push.body);
+        return Begun::Produced(Box::pin(kafka.produce(&job, id.as_deref())), turn);
+    }
+    let pushed = app.dispatch.push(&push.target, push.operation, &push.body);
+    Begun::Over(pushed.map(|to| taken(Answer::Dispatched(to), turn)).map_err(Into::into))
+}
+
+async fn end(begun: Begun) -> Result<Answer, Fault> {
+    match begun {
+        Begun::Over(result) => result,
+        Begun::Produced(outcome, turn) => {
+            let (partition, offset) = outcome.await?;
+            Ok(taken(Answer::Produced(partition, offset), turn))
+        }
+        Begun::Follows(first) => first.await.map_err(|oneshot::Canceled| ProduceError::Away.into()),
+    }
+}
+
+fn taken(answer: Answer, turn: Option<Turn>) -> Answer {
+    if let Some(turn) = turn {
+        turn.done(answer);
+    }
+    answer
 }
 
 fn with_id(mut result: Value, id: Option<&str>) -> Value {
@@ -153,6 +179,11 @@ fn check(request: PushRequest<'_>) -> Result<Push, Fault> {
     let body = payload(request.payload)?;
     if body.len() > limits::PAYLOAD_BYTES_MAX {
         return Err(DispatchError::PayloadTooBig.into());
+    }
+    if let Some(id) = &request.id
+        && !(1..=limits::PUSH_ID_BYTES_MAX).contains(&id.len())
+    {
+        return Err(Fault::bad_request(format!("id: has 1 to {} bytes", limits::PUSH_ID_BYTES_MAX)));
     }
     Ok(Push { target: target(request.target)?, operation: request.operation, body, id: request.id })
 }

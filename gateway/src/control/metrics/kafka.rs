@@ -27,6 +27,7 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, stats: &KafkaStats) ->
     let rejects = JobReject::ALL.map(|reject| (reject.name(), stats.rejects[reject.at()].get()));
     family(encoder, "kafka_rejects", "Records that are no jobs", "reason", &rejects)?;
     counter(encoder, "kafka_repeats", "Records read a second time and left out", stats.repeats.get())?;
+    counter(encoder, "kafka_duplicates", "Jobs whose id was dispatched before", stats.duplicates.get())?;
     counter(encoder, "kafka_pauses", "Times a partition waited for a shard's full queue", stats.pauses.get())?;
     counter(encoder, "kafka_missed", "Records that were gone before they were read", load(&stats.missed))?;
     let produced = [("acknowledged", load(&stats.produced)), ("failed", load(&stats.produce_failed))];

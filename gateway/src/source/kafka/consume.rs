@@ -18,6 +18,8 @@ use super::client::Ear;
 use super::produce::Producer;
 use super::{Consumer, Shared};
 use crate::dispatch::{Dispatch, DispatchError, Target};
+use crate::limits;
+use crate::remembered::Remembered;
 use crate::source::JOB_LIMITS;
 use crate::source::stats::Partition;
 
@@ -90,6 +92,8 @@ struct Held {
     payload: Vec<u8>,
     offset: i64,
     timestamp_ms: Option<i64>,
+    /// Of the message, with its partition.
+    id: Option<String>,
 }
 
 /// What became of a turn of a partition.
@@ -111,7 +115,9 @@ impl Consume {
         dispatch: Dispatch,
     ) -> Self {
         let format = shared.settings.format.into();
-        let desk = Desk { shared: Arc::clone(&shared), producer, dispatch, format, untold: 0, told: None };
+        let ids = Remembered::new(limits::PUSH_IDS_MAX, limits::PUSH_ID_MS_MAX);
+        let begun = Instant::now();
+        let desk = Desk { shared: Arc::clone(&shared), producer, dispatch, format, ids, begun, untold: 0, told: None };
         Self { shared, consumer, desk, queues: BTreeMap::new(), due: Due::default() }
     }
 
@@ -199,7 +205,7 @@ impl Queue {
     }
 
     /// False: it finds no place and is held.
-    fn offer(&mut self, desk: &Desk, job: Held) -> bool {
+    fn offer(&mut self, desk: &mut Desk, job: Held) -> bool {
         let dispatched = desk.dispatch(&job, &self.at);
         self.at.blocked.store(!dispatched, Ordering::Relaxed);
         if dispatched {
@@ -221,6 +227,9 @@ struct Desk {
     producer: Arc<Producer>,
     dispatch: Dispatch,
     format: Format,
+    /// Ids of the last jobs that were dispatched.
+    ids: Remembered<()>,
+    begun: Instant,
     /// Rejects that the log has not told of.
     untold: u64,
     told: Option<Instant>,
@@ -230,8 +239,12 @@ impl Desk {
     /// The job in a record; `None` if there is none, which has been counted, logged and buried.
     fn read(&mut self, message: &BorrowedMessage<'_>) -> Option<Held> {
         let mut headers = Headers::default();
+        let mut id = None;
         for header in message.headers().into_iter().flat_map(rdkafka::message::Headers::iter) {
             headers.add(header.key, header.value);
+            if header.key == job::ID_HEADER {
+                id = header.value.filter(|id| id.len() <= job::ID_BYTES_MAX).and_then(|id| str::from_utf8(id).ok());
+            }
         }
         let value = message.payload();
         let record = Record { key: message.key(), value: value.unwrap_or_default(), headers };
@@ -244,6 +257,7 @@ impl Desk {
                 payload: job.payload.into_owned(),
                 offset: message.offset(),
                 timestamp_ms: message.timestamp().to_millis(),
+                id: id.map(|id| format!("{}/{id}", message.partition())),
             }),
             Err(reject) => {
                 self.reject(message, reject);
@@ -273,7 +287,7 @@ impl Desk {
     }
 
     /// True: it is done with, one way or the other. False: a shard's queue is full and nobody got it.
-    fn dispatch(&self, job: &Held, at: &Partition) -> bool {
+    fn dispatch(&mut self, job: &Held, at: &Partition) -> bool {
         let stats = &self.shared.stats;
         let late_ms = job.timestamp_ms.map_or(0, |timestamp| late_ms(now_ms(), timestamp));
         let age_max = i64::from(self.shared.settings.job_age_ms_max);
@@ -282,8 +296,16 @@ impl Desk {
             stats.expired.add(1);
             return true;
         }
+        let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if job.id.as_deref().is_some_and(|id| self.ids.get(id, now_ms).is_some()) {
+            stats.duplicates.add(1);
+            return true;
+        }
         match self.dispatch.push(&job.target, job.operation, &job.payload) {
             Ok(_) => {
+                if let Some(id) = &job.id {
+                    self.ids.put(id, (), now_ms);
+                }
                 stats.dispatched.add(1);
                 stats.dispatch_ms.record(u64::try_from(late_ms).unwrap_or(0));
                 true

@@ -149,9 +149,14 @@ impl Kafka {
     }
 
     /// Produces a job. Answers with partition and offset once Kafka has it, within `kafka.produce_ms_max`. What calls
-    /// made in this order is in this order in its partition.
-    pub fn produce(&self, job: &Job<'_>) -> impl Future<Output = Result<(i32, i64), ProduceError>> + Send + use<> {
-        let sent = self.producer.send(job);
+    /// made in this order is in this order in its partition. Of jobs with one `id` nodes dispatch the first only, as far as
+    /// they remember it.
+    pub fn produce(
+        &self,
+        job: &Job<'_>,
+        id: Option<&str>,
+    ) -> impl Future<Output = Result<(i32, i64), ProduceError>> + Send + use<> {
+        let sent = self.producer.send(job, id);
         if sent.is_err() {
             self.shared.stats.produce_failed.fetch_add(1, Ordering::Relaxed);
         }

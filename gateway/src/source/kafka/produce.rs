@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam::queue::SegQueue;
 use futures_channel::oneshot;
-use halley_protocol::job::{Job, JobTarget, envelope};
+use halley_protocol::job::{ID_HEADER, Job, JobTarget, envelope};
 use rdkafka::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Message as _};
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use crate::config;
@@ -132,15 +132,18 @@ impl Producer {
     }
 
     /// Puts a job into the producer's queue. The outcome comes through the receiver.
-    pub(super) fn send(&self, job: &Job<'_>) -> Result<oneshot::Receiver<Outcome>, ProduceError> {
+    pub(super) fn send(&self, job: &Job<'_>, id: Option<&str>) -> Result<oneshot::Receiver<Outcome>, ProduceError> {
         let (answer, outcome) = oneshot::channel();
-        self.send_for(job, Waits::Call(answer)).map(|()| outcome)
+        self.send_for(job, id, Waits::Call(answer)).map(|()| outcome)
     }
 
-    fn send_for(&self, job: &Job<'_>, waits: Waits) -> Result<(), ProduceError> {
+    fn send_for(&self, job: &Job<'_>, id: Option<&str>, waits: Waits) -> Result<(), ProduceError> {
         let value = envelope::write(job).ok_or(ProduceError::TooLarge)?;
         let key = key(job);
-        let record = BaseRecord::with_opaque_to(&self.topic, Box::new(waits));
+        let mut record = BaseRecord::with_opaque_to(&self.topic, Box::new(waits));
+        if id.is_some() {
+            record = record.headers(OwnedHeaders::new().insert(Header { key: ID_HEADER, value: id }));
+        }
         self.client.send(record.key(&key).payload(&value)).map_err(|(error, _)| why(&error))
     }
 
@@ -191,7 +194,7 @@ impl Pusher {
     pub fn push(&self, job: &Job<'_>) -> Result<(), String> {
         let since = Instant::now();
         loop {
-            match self.producer.send_for(job, Waits::Count) {
+            match self.producer.send_for(job, None, Waits::Count) {
                 Ok(()) => return Ok(()),
                 Err(ProduceError::TooLarge) => return Err("the push is larger than the brokers take".into()),
                 Err(ProduceError::Away) if since.elapsed() > self.patience() => return Err(self.away()),
