@@ -24,7 +24,7 @@ const USAGE: u8 = 2;
 const INVALID: u8 = 3;
 
 /// Longest wait for the kernel to free what a run had open.
-const REST_MAX: Duration = Duration::from_secs(120);
+const REST_MAX: Duration = Duration::from_mins(2);
 
 /// Flags of `suite`.
 #[derive(Clone, Debug, Args)]
