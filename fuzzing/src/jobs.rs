@@ -1,6 +1,7 @@
-//! Job formats: any record is a job or a reject, and a job survives the envelope.
+//! Job formats: any record is a job or a reject, and a job survives the envelope. The same of what nodes tell each other.
 
 use halley_protocol::job::{Format, JobLimits, Record, envelope, plain::Headers, read};
+use halley_protocol::node;
 
 const LIMITS: JobLimits = JobLimits { payload_bytes_max: 1000, room_bytes_max: 50, key_bytes_max: 50, targets_max: 20 };
 
@@ -13,6 +14,11 @@ pub fn jobs(data: &[u8]) {
     if let Some((name, value)) = header.split_first() {
         let names = ["halley-room", "halley-keys", "halley-members", "halley-all", "halley-operation", "other"];
         headers.add(names[usize::from(*name) % names.len()], Some(value));
+    }
+    let _ = node::Key::read(key);
+    if let Ok(told) = node::read(value) {
+        let written = node::write(&told).expect("small");
+        assert_eq!(node::read(&written), Ok(told));
     }
     let record = Record { key: (!key.is_empty()).then_some(key), value, headers };
     for format in [Format::Auto, Format::Envelope, Format::GoimV2, Format::GoimV1, Format::Plain] {

@@ -14,6 +14,7 @@ pub mod close;
 pub mod halley;
 pub mod job;
 pub mod login;
+pub mod node;
 pub mod operation;
 pub mod packet;
 pub mod push;

@@ -81,6 +81,9 @@ impl Check<'_> {
             "shard.run_bytes_max",
             shard.run_bytes_max.into(),
         )?;
+        if nodes.name.len() > 256 || nodes.name.contains('/') {
+            return self.wrong("nodes.name", "is no name of a node: use at most 256 bytes and no slash");
+        }
         self.range("nodes.heartbeat_s", nodes.heartbeat_s.into(), 1, 86_400)?;
         if tracing_subscriber::EnvFilter::try_new(&self.settings.log.level).is_err() {
             return self.wrong(
@@ -153,6 +156,13 @@ impl Check<'_> {
         if kafka.dead_letter_topic == kafka.topic {
             return self.wrong("kafka.dead_letter_topic", "is kafka.topic, which would read it again: name another");
         }
+        for (key, other) in [("kafka.topic", &kafka.topic), ("kafka.dead_letter_topic", &kafka.dead_letter_topic)] {
+            if !kafka.nodes_topic.is_empty() && kafka.nodes_topic == *other {
+                return self.wrong("kafka.nodes_topic", format!("is {key}, whose records are others: name another"));
+            }
+        }
+        self.range("kafka.node_ms_max", kafka.node_ms_max.into(), 1000, 600_000)?;
+        self.range("kafka.node_rooms_max", kafka.node_rooms_max.into(), 1, 1 << 18)?;
         self.range("kafka.produce_ms_max", kafka.produce_ms_max.into(), 100, 600_000)?;
         self.range("kafka.fetched_bytes_max", kafka.fetched_bytes_max.into(), 1 << 14, 1 << 30)?;
         match kafka.properties() {

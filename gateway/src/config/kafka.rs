@@ -23,6 +23,12 @@ pub struct Kafka {
     pub job_age_ms_max: u32,
     /// Topic for records that are no jobs. Empty: none.
     pub dead_letter_topic: String,
+    /// Topic in which nodes tell of each other. Empty: they do not.
+    pub nodes_topic: String,
+    /// Silence after which a node is gone, milliseconds.
+    pub node_ms_max: u32,
+    /// Rooms that a node tells the others of.
+    pub node_rooms_max: u32,
     /// How long the API waits for Kafka's acknowledgement, milliseconds.
     pub produce_ms_max: u32,
     /// Bytes of records fetched ahead of each partition.
@@ -41,6 +47,9 @@ impl Default for Kafka {
             position_file: String::new(),
             job_age_ms_max: 0,
             dead_letter_topic: String::new(),
+            nodes_topic: String::new(),
+            node_ms_max: 10_000,
+            node_rooms_max: 65_536,
             produce_ms_max: 5000,
             fetched_bytes_max: 4 << 20,
             client: toml::Table::new(),

@@ -66,6 +66,11 @@ pub const KEYS: &[Key] = &[
         "10000",
         "How long the head of a request may take to arrive, the wait for it included, again its body (408 beyond), and again the caller to take each 8 KiB of the answer.",
     ),
+    key(
+        "nodes.name",
+        "\"\"",
+        "What other nodes call this one, with eight random digits behind it; empty: this machine's host name.",
+    ),
     key("nodes.domain", "\"\"", "Domain told to clients by `/goim/nodes/weighted`; empty: this machine's host name."),
     key("nodes.host_domain", "\"\"", "Appended to the host name for `platform=web`."),
     key("nodes.addresses", "[]", "Public addresses of this node; empty: the domain."),
@@ -109,6 +114,13 @@ pub const KEYS: &[Key] = &[
         "\"\"",
         "Records that are no jobs are produced to it, with the reason in a header. Empty: they are only counted and logged.",
     ),
+    key(
+        "kafka.nodes_topic",
+        "\"\"",
+        "Compacted topic in which nodes tell of each other, so that counts span all of them ([kafka](kafka.md#several-nodes)); made if it is not there. Empty: a node counts its own.",
+    ),
+    key("kafka.node_ms_max", "10000", "A node that is silent for so long does not count any more."),
+    key("kafka.node_rooms_max", "65536", "Rooms that a node tells the others of, the largest first."),
     key("kafka.produce_ms_max", "5000", "How long a call waits for Kafka's acknowledgement (503 beyond)."),
     key("kafka.fetched_bytes_max", "4194304", "Bytes of records that are fetched ahead of each partition."),
     key(

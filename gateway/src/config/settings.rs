@@ -195,6 +195,8 @@ pub enum Auth {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Nodes {
+    /// What other nodes know this one by. Empty: this machine's host name.
+    pub name: String,
     /// Domain that clients connect to. Empty: this machine's host name.
     pub domain: String,
     /// Appended to the host name for `platform=web`.
@@ -226,6 +228,7 @@ pub struct Nodes {
 impl Default for Nodes {
     fn default() -> Self {
         Self {
+            name: String::new(),
             domain: String::new(),
             host_domain: String::new(),
             addresses: Vec::new(),

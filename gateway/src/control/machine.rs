@@ -17,6 +17,7 @@ use crate::ids::ShardIndex;
 use crate::link::{ControlBell, ShardLink};
 use crate::order::Inspection;
 use crate::reason::CloseReason;
+use crate::source::nodes::NodeCommand;
 
 /// Reports of one shard in a row, so that a busy shard does not hold up the others.
 const REPORTS_IN_A_ROW: usize = 64;
@@ -177,6 +178,23 @@ impl Machine {
             }
         }
         self.wake_if_blocked();
+    }
+
+    /// What another node asks for; false: not now, ask again.
+    pub fn obey_node(&mut self, command: &NodeCommand) -> bool {
+        if self.outgoing.waiting() > WAITING_MAX {
+            return false;
+        }
+        match command {
+            NodeCommand::Kick { key, reason } => {
+                let closed = self.control.kick(key, CloseReason::Kicked, &mut self.outgoing);
+                if closed > 0 {
+                    tracing::info!(event = "kick", key, reason, closed, "another node was called");
+                }
+            }
+        }
+        self.wake_if_blocked();
+        true
     }
 
     /// Orders that found a queue full are tried again by the task that takes reports, which may sleep.

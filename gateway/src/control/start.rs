@@ -29,6 +29,7 @@ use crate::dispatch::Dispatch;
 use crate::limits;
 use crate::link::{ControlBell, ShardLink};
 use crate::source::kafka::Kafka;
+use crate::source::nodes::NodeCommand;
 
 /// Entries of control's ring.
 const RING_ENTRIES: u32 = 256;
@@ -80,7 +81,7 @@ pub fn run(config: Config, run_shard: RunShard) -> Result<(), StartError> {
     let (app, machine, commands) = assemble(config, bound, links, bell);
     runtime.block_on(async {
         machine::spawn(&machine, commands).map_err(system("waiting on an eventfd"))?;
-        start_kafka(&app)?;
+        start_kafka(&app, &machine)?;
         serve(&app, &machine, signals, sockets.api, sockets.api_passed).await
     })
 }
@@ -140,11 +141,16 @@ fn policy(config: &Config) -> Policy {
 }
 
 /// Reads from Kafka, and lets the API produce to it, if it is configured.
-fn start_kafka(app: &App) -> Result<(), StartError> {
+fn start_kafka(app: &App, machine: &Rc<RefCell<Machine>>) -> Result<(), StartError> {
     let Some(settings) = &app.config.settings.kafka else { return Ok(()) };
     let dispatch = Dispatch::new(Arc::clone(&app.directory), Arc::clone(&app.links));
     let kafka = Kafka::start(settings, dispatch, Arc::clone(&app.links), app.config.plan.cpus.clone());
-    let first = app.kafka.set(kafka.map_err(StartError::Kafka)?).is_ok();
+    let kafka = kafka.map_err(StartError::Kafka)?;
+    let machine = Rc::clone(machine);
+    let obey = move |command: &NodeCommand| machine.borrow_mut().obey_node(command);
+    let (directory, cpus) = (Arc::clone(&app.directory), app.config.plan.cpus.clone());
+    kafka.join_nodes(api::this_node(app), directory, cpus, obey).map_err(StartError::Kafka)?;
+    let first = app.kafka.set(kafka).is_ok();
     assert!(first, "started once");
     Ok(())
 }

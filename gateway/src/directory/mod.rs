@@ -1,12 +1,14 @@
 //! The directory: which connections a key or a member has, and which shards have members of a room.
 //!
 //! Control alone writes it, through [`DirectoryWriter`]; any thread reads it, through [`Directory`]. No guard
-//! of a table leaves the function that took it, and none is held while another table is touched.
+//! of a table leaves the function that took it, and none is held while another table is touched. Where several nodes share a
+//! Kafka, what the others have is summed up in [`Elsewhere`], and sizes of rooms are those over all nodes.
 //!
 //! User memory of an idle connection with its own member and a generated key, at the worst fill of the tables: key table
 //! 36 bytes, record 48, member table 36.
 
 mod addresses;
+mod elsewhere;
 mod key;
 mod keys;
 mod members;
@@ -21,6 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::ids::{ConnWord, RoomRef, ShardIndex};
 
+pub use elsewhere::{Elsewhere, RoomsOfNode};
 pub use key::{HashSecret, Key};
 pub use rooms::{JoinOrdered, RoomCount, RoomTableFull};
 pub use writer::DirectoryWriter;
@@ -38,6 +41,7 @@ pub struct Directory {
     /// Logged-in connections of each shard.
     connections: Box<[AtomicU64]>,
     addresses: AtomicU64,
+    elsewhere: Elsewhere,
 }
 
 impl Directory {
@@ -48,7 +52,13 @@ impl Directory {
             rooms: RoomTable::new(shards, secret),
             connections: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             addresses: AtomicU64::new(0),
+            elsewhere: Elsewhere::new(secret),
         }
+    }
+
+    /// What other nodes have; nothing where there are none.
+    pub fn elsewhere(&self) -> &Elsewhere {
+        &self.elsewhere
     }
 
     /// Connections logged in.
@@ -99,20 +109,57 @@ impl Directory {
         self.rooms.count()
     }
 
-    /// Members of a room: as the shards reported, plus joins on the way.
+    /// Members of a room over all nodes: as the shards reported, plus joins on the way, plus what other nodes said.
     pub fn room_size(&self, name: &str) -> u64 {
+        self.rooms.members(name) + self.elsewhere.room_size(name)
+    }
+
+    /// Members of a room on this node.
+    pub fn room_size_here(&self, name: &str) -> u64 {
         self.rooms.members(name)
+    }
+
+    /// Up to `limit` rooms of this node, most members first.
+    pub fn rooms_here(&self, limit: usize) -> Vec<RoomCount> {
+        self.rooms.top("", limit)
     }
 
     /// Up to `limit` rooms whose names begin with `prefix` and are greater than `after` (`""`: from the
     /// start), in order of their names. Looks at every room; keeps only `limit`.
     pub fn rooms_page(&self, prefix: &str, after: &str, limit: usize) -> Vec<RoomCount> {
-        self.rooms.page(prefix, after, limit)
+        if self.elsewhere.is_empty() {
+            return self.rooms.page(prefix, after, limit);
+        }
+        let mut rooms = self.rooms_everywhere(prefix, after);
+        rooms.sort_unstable();
+        rooms.truncate(limit);
+        rooms
     }
 
     /// Up to `limit` rooms whose names begin with `prefix`, most members first, equal ones by name.
     pub fn rooms_top(&self, prefix: &str, limit: usize) -> Vec<RoomCount> {
-        self.rooms.top(prefix, limit)
+        if self.elsewhere.is_empty() {
+            return self.rooms.top(prefix, limit);
+        }
+        let mut rooms = self.rooms_everywhere(prefix, "");
+        rooms.sort_unstable_by(|a, b| b.members.cmp(&a.members).then_with(|| a.name.cmp(&b.name)));
+        rooms.truncate(limit);
+        rooms
+    }
+
+    /// The rooms of all nodes, each once, in no order. A list of all of them, because no table may be looked into while
+    /// another one is.
+    fn rooms_everywhere(&self, prefix: &str, after: &str) -> Vec<RoomCount> {
+        let mut rooms = self.rooms.page(prefix, after, usize::MAX);
+        let mut others = self.elsewhere.each(prefix, after);
+        others.sort_unstable();
+        for room in &mut rooms {
+            if let Ok(at) = others.binary_search_by(|other| other.name.cmp(&room.name)) {
+                room.members += std::mem::take(&mut others[at].members);
+            }
+        }
+        rooms.extend(others.into_iter().filter(|other| other.members > 0));
+        rooms
     }
 
     /// The room's name as one shard numbers it, or `None` if that number means another room by now.

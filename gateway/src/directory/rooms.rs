@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use dashmap::DashMap;
 use foldhash::fast::SeedableRandomState;
 
+use super::elsewhere::Elsewhere;
 use super::key::HashSecret;
 use crate::ids::{Generation, RoomIndex, RoomRef, ShardIndex};
 use crate::sabotage::{Bug, planted};
@@ -134,7 +135,7 @@ impl RoomTable {
 pub struct JoinOrdered {
     /// The room as the shard numbers it.
     pub room: RoomRef,
-    /// Members in the whole process, the joining one included.
+    /// Members on all nodes, the joining one included.
     pub members: u64,
 }
 
@@ -198,15 +199,30 @@ impl RoomNumbers {
         }
     }
 
+    /// Counts of these rooms changed elsewhere.
+    pub(super) fn note_changes(&mut self, table: &RoomTable, names: Vec<Arc<str>>) {
+        for name in names {
+            if let Some(mut room) = table.rooms.get_mut(&*name) {
+                note_change(&mut self.changed, &name, room.value_mut());
+            }
+        }
+    }
+
     /// The changed counts since the last call, each part of a room by itself, and 0 for freed indices.
-    pub(super) fn publish(&mut self, table: &RoomTable, mut each: impl FnMut(ShardIndex, RoomIndex, u64)) {
+    pub(super) fn publish(
+        &mut self,
+        table: &RoomTable,
+        elsewhere: &Elsewhere,
+        mut each: impl FnMut(ShardIndex, RoomIndex, u64),
+    ) {
         for (shard, index) in self.freed.drain(..) {
             each(shard, index, 0);
         }
         for name in self.changed.drain(..) {
+            let others = elsewhere.room_size(&name);
             let Some(mut room) = table.rooms.get_mut(&*name) else { continue };
             room.changed = false;
-            let members = room.members();
+            let members = room.members() + others;
             for part in &room.parts {
                 each(part.shard, part.room.index, members);
             }

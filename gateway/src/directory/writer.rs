@@ -100,7 +100,9 @@ impl DirectoryWriter {
     /// Marks the room in the shard and counts one join into it. The caller must now put exactly one order that
     /// joins this room, or the room is never freed.
     pub fn order_join(&mut self, shard: ShardIndex, name: &str) -> Result<JoinOrdered, RoomTableFull> {
-        self.numbers.order_join(&self.directory.rooms, shard, name)
+        let mut ordered = self.numbers.order_join(&self.directory.rooms, shard, name)?;
+        ordered.members += self.directory.elsewhere().room_size(name);
+        Ok(ordered)
     }
 
     /// Takes over a shard's report of a room's size and of the joins it has carried out.
@@ -108,10 +110,12 @@ impl DirectoryWriter {
         self.numbers.report(&self.directory.rooms, shard, room, size, joins);
     }
 
-    /// Writes the members of rooms that changed since the last call to where the shards read them for
+    /// Writes the members of rooms that changed since the last call, here or elsewhere, to where the shards read them for
     /// heartbeat replies. `links` are all shards in order.
     pub fn publish_online(&mut self, links: &[Arc<ShardLink>]) {
-        self.numbers.publish(&self.directory.rooms, |shard, index, members| {
+        let elsewhere = self.directory.elsewhere();
+        self.numbers.note_changes(&self.directory.rooms, elsewhere.take_changed());
+        self.numbers.publish(&self.directory.rooms, elsewhere, |shard, index, members| {
             let members = u32::try_from(members).unwrap_or(u32::MAX);
             links[shard.at()].room_online[index.0 as usize].store(members, Ordering::Relaxed);
         });

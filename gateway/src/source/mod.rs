@@ -5,6 +5,7 @@ pub mod kafka;
 #[cfg(not(feature = "kafka"))]
 #[path = "without_kafka.rs"]
 pub mod kafka;
+pub mod nodes;
 pub mod stats;
 
 use halley_protocol::job::{Job, JobLimits, JobTarget};

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use halley_protocol::job::JobReject;
 
+use super::nodes::NodesStats;
 use crate::stats::{Counter, Spread};
 
 /// How it stands with the topic.
@@ -38,12 +39,38 @@ impl State {
     }
 }
 
+/// A state, and why.
+#[derive(Debug, Default)]
+pub struct Standing {
+    state: AtomicU8,
+    detail: Mutex<String>,
+}
+
+impl Standing {
+    /// How it stands.
+    pub fn state(&self) -> State {
+        State::ALL[usize::from(self.state.load(Ordering::Relaxed))]
+    }
+
+    /// Why, in the words of the client library; empty while it consumes.
+    pub fn detail(&self) -> String {
+        self.detail.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers how it stands; true if that is news.
+    pub fn set(&self, state: State, detail: &str) -> bool {
+        detail.clone_into(&mut self.detail.lock().unwrap_or_else(PoisonError::into_inner));
+        self.state.swap(state as u8, Ordering::Relaxed) != state as u8
+    }
+}
+
 /// Counters of the source and of the producer. Those that are [`Counter`]s are written by the source's thread alone.
 #[derive(Debug, Default)]
 pub struct KafkaStats {
-    state: AtomicU8,
-    /// Why it is in that state, as the client library says it.
-    detail: Mutex<String>,
+    /// How it stands with the topic of jobs.
+    pub standing: Standing,
+    /// The other nodes; nothing without `kafka.nodes_topic`.
+    pub nodes: Arc<NodesStats>,
     /// Jobs handed to the shards concerned, or to none because nobody is there.
     pub dispatched: Counter,
     /// Jobs older than `kafka.job_age_ms_max`.
@@ -101,22 +128,6 @@ impl Partition {
 }
 
 impl KafkaStats {
-    /// How it stands.
-    pub fn state(&self) -> State {
-        State::ALL[usize::from(self.state.load(Ordering::Relaxed))]
-    }
-
-    /// Why, in the words of the client library; empty while it consumes.
-    pub fn detail(&self) -> String {
-        self.detail.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Remembers how it stands; true if that is news.
-    pub fn set_state(&self, state: State, detail: &str) -> bool {
-        detail.clone_into(&mut self.detail.lock().unwrap_or_else(PoisonError::into_inner));
-        self.state.swap(state as u8, Ordering::Relaxed) != state as u8
-    }
-
     /// The partitions that are read, in order.
     pub fn partitions(&self) -> Vec<Arc<Partition>> {
         self.partitions.read().unwrap_or_else(PoisonError::into_inner).clone()

@@ -5,14 +5,24 @@ use std::sync::Arc;
 
 use halley_protocol::job::Job;
 
+use super::nodes::NodeCommand;
 use super::stats::KafkaStats;
 use crate::config;
+use crate::directory::Directory;
 use crate::dispatch::Dispatch;
 use crate::link::ShardLink;
 
 /// Cannot be made.
 #[derive(Debug)]
 pub enum Kafka {}
+
+/// As in a build with Kafka.
+pub struct Me {
+    /// What its id begins with.
+    pub name: String,
+    /// Itself, JSON.
+    pub instance: String,
+}
 
 /// As in a build with Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +42,27 @@ impl Kafka {
     /// Refuses.
     pub fn start(_: &config::Kafka, _: Dispatch, _: Arc<[Arc<ShardLink>]>, _: Vec<usize>) -> Result<Self, String> {
         Err("this build has no Kafka".into())
+    }
+
+    /// Cannot be called.
+    pub fn join_nodes(
+        &self,
+        _: Me,
+        _: Arc<Directory>,
+        _: Vec<usize>,
+        _: impl Fn(&NodeCommand) -> bool + 'static,
+    ) -> Result<(), String> {
+        match *self {}
+    }
+
+    /// Cannot be called.
+    pub fn node_id(&self) -> Option<&str> {
+        match *self {}
+    }
+
+    /// Cannot be called.
+    pub fn broadcast(&self, _: &NodeCommand, _: i64) -> Ready<Result<(), ProduceError>> {
+        match *self {}
     }
 
     /// Cannot be called.

@@ -54,20 +54,7 @@ pub enum TargetV1 {
 
 /// Reads an envelope that fills `value`.
 pub fn read(value: &[u8]) -> Result<Job<'_>, JobReject> {
-    let (header, body) = value.split_first_chunk::<HEADER_BYTES>().ok_or(JobReject::EnvelopeLength)?;
-    if header[..4] != MAGIC {
-        return Err(JobReject::UnknownFormat);
-    }
-    let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    if word(4) != u32::from(VERSION) {
-        return Err(JobReject::EnvelopeVersion);
-    }
-    if usize::try_from(word(8)) != Ok(body.len()) {
-        return Err(JobReject::EnvelopeLength);
-    }
-    if word(12) != checksum(&header[..12], body) {
-        return Err(JobReject::EnvelopeChecksum);
-    }
+    let body = open(MAGIC, VERSION, value)?;
     let archived = rkyv::access::<ArchivedV1, Failure>(body).map_err(|Failure| JobReject::EnvelopeBody)?;
     let target = match &archived.target {
         ArchivedTargetV1::Keys(keys) => JobTarget::Keys(keys.iter().map(|key| key.as_str().into()).collect()),
@@ -88,12 +75,36 @@ pub fn write(job: &Job<'_>) -> Option<Vec<u8>> {
     };
     let body = V1 { target, operation: job.operation, payload: job.payload.to_vec() };
     let body: AlignedVec = rkyv::to_bytes::<Failure>(&body).ok()?;
+    seal(MAGIC, VERSION, &body)
+}
+
+/// The body of an envelope of this kind and version that fills `value`.
+pub(crate) fn open(magic: [u8; 4], version: u16, value: &[u8]) -> Result<&[u8], JobReject> {
+    let (header, body) = value.split_first_chunk::<HEADER_BYTES>().ok_or(JobReject::EnvelopeLength)?;
+    if header[..4] != magic {
+        return Err(JobReject::UnknownFormat);
+    }
+    let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    if word(4) != u32::from(version) {
+        return Err(JobReject::EnvelopeVersion);
+    }
+    if usize::try_from(word(8)) != Ok(body.len()) {
+        return Err(JobReject::EnvelopeLength);
+    }
+    if word(12) != checksum(&header[..12], body) {
+        return Err(JobReject::EnvelopeChecksum);
+    }
+    Ok(body)
+}
+
+/// Puts a body into an envelope. `None`: it has 4 GiB or more.
+pub(crate) fn seal(magic: [u8; 4], version: u16, body: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(HEADER_BYTES + body.len());
-    out.extend(MAGIC);
-    out.extend(u32::from(VERSION).to_le_bytes());
+    out.extend(magic);
+    out.extend(u32::from(version).to_le_bytes());
     out.extend(u32::try_from(body.len()).ok()?.to_le_bytes());
-    out.extend(checksum(&out, &body).to_le_bytes());
-    out.extend_from_slice(&body);
+    out.extend(checksum(&out, body).to_le_bytes());
+    out.extend_from_slice(body);
     Some(out)
 }
 

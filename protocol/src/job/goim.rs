@@ -44,6 +44,12 @@ pub mod v2 {
         matches!(byte, 0x08 | 0x10 | 0x18 | 0x22 | 0x2a | 0x32 | 0x3a)
     }
 
+    /// A push to a room as goim's logic writes it.
+    pub fn write_room(room: &str, operation: i32, body: &[u8]) -> Vec<u8> {
+        let message = PushMsg { r#type: ROOM, operation, room: room.into(), msg: body.into(), ..PushMsg::default() };
+        message.encode_to_vec()
+    }
+
     /// Reads a value.
     pub fn read<'a>(value: &[u8]) -> Result<Job<'a>, JobReject> {
         if value.is_empty() {

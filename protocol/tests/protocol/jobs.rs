@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use halley_protocol::job::plain::Headers;
-use halley_protocol::job::{Format, Job, JobLimits, JobReject, JobTarget, Record, envelope, read};
+use halley_protocol::job::{Format, Job, JobLimits, JobReject, JobTarget, Record, envelope, goim, read};
 use proptest::prelude::*;
 
 const LIMITS: JobLimits =
@@ -32,6 +32,7 @@ const V2_ALL: &[u8] = b"\x08\x02\x10\xe8\x07\x18\x64\x3a\x02hi";
 
 #[test]
 fn goims_protobuf_is_read_and_its_server_ignored() {
+    assert_eq!(goim::v2::write_room("live://1000", 1000, b"hi"), V2_ROOM);
     assert_eq!(auto(V2_ROOM), Ok(job(room("live://1000"), 1000, b"hi")));
     assert_eq!(auto(V2_KEYS), Ok(job(JobTarget::Keys(vec!["k1".into(), "k2".into()]), 1000, b"hi")));
     assert_eq!(auto(V2_ALL), Ok(job(JobTarget::All, 1000, b"hi")));

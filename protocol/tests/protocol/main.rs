@@ -8,6 +8,7 @@ mod halley;
 mod handshake;
 mod jobs;
 mod login;
+mod nodes;
 mod operations;
 mod packets;
 mod pieces;

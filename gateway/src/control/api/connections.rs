@@ -12,6 +12,7 @@ use super::{Fault, Shared};
 use crate::control::app::{App, Command};
 use crate::ids::ConnWord;
 use crate::order::Inspection;
+use crate::source::nodes::NodeCommand;
 
 /// Bytes of the reason that an operator gives, for the log.
 const REASON_BYTES_MAX: usize = 256;
@@ -34,7 +35,7 @@ pub(super) async fn inspect(State(app): State<Shared>, Name(key): Name) -> Resul
     Ok(Json(json!({ "key": key, "connections": connections })))
 }
 
-/// Ends every connection of the key; they are told 4005.
+/// Ends every connection of the key, here and on other nodes; they are told 4005.
 pub(super) async fn kick(State(app): State<Shared>, Name(key): Name, params: Params) -> Result<Response, Fault> {
     let reason = params.text("reason").unwrap_or("").to_owned();
     if reason.len() > REASON_BYTES_MAX {
@@ -42,14 +43,32 @@ pub(super) async fn kick(State(app): State<Shared>, Name(key): Name, params: Par
     }
     let (answer, answered) = oneshot::channel();
     ask(&app, Command::Kick { key: key.clone(), answer })?;
-    match answered.await {
-        Ok(0) => Ok(audited(unknown_key(), key, "closed 0")),
-        Ok(closed) => {
-            let result = format!("closed {closed}: {reason}");
-            Ok(audited(Json(json!({ "key": key, "closed": closed })), key, result))
-        }
-        Err(oneshot::Canceled) => Err(Fault::busy("the shards' queues are full; try again")),
+    let closed = answered.await.map_err(|oneshot::Canceled| Fault::busy("the shards' queues are full; try again"))?;
+    let told = match tell_others(&app, &key, &reason).await {
+        Ok(told) => told,
+        Err(fault) => return Ok(audited(fault, key, format!("closed {closed}, others not told: {reason}"))),
+    };
+    if closed + told == 0 {
+        return Ok(audited(unknown_key(), key, "closed 0"));
     }
+    let mut answer = json!({ "key": key, "closed": closed });
+    let mut result = format!("closed {closed}: {reason}");
+    if told > 0 {
+        answer["told"] = told.into();
+        result = format!("closed {closed}, told {told}: {reason}");
+    }
+    Ok(audited(Json(answer), key, result))
+}
+
+/// Other nodes that were told to do the same.
+async fn tell_others(app: &App, key: &str, reason: &str) -> Result<usize, Fault> {
+    let Some(kafka) = app.kafka.get() else { return Ok(0) };
+    let others = kafka.stats().nodes.living();
+    if others > 0 {
+        let command = NodeCommand::Kick { key: key.into(), reason: reason.into() };
+        kafka.broadcast(&command, 0).await?;
+    }
+    Ok(others)
 }
 
 fn unknown_key() -> Fault {

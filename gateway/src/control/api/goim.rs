@@ -113,7 +113,11 @@ pub(super) async fn online_room(State(app): State<Shared>, params: Params) -> An
 
 /// `GET /goim/online/total`
 pub(super) async fn online_total(State(app): State<Shared>) -> Response {
-    answer(json!({ "conn_count": app.directory.connections(), "ip_count": app.directory.addresses() }))
+    let (here, elsewhere) = (&app.directory, app.directory.elsewhere());
+    answer(json!({
+        "conn_count": here.connections() + elsewhere.connections(),
+        "ip_count": here.addresses() + elsewhere.addresses(),
+    }))
 }
 
 /// goim's name for a room: `type://room`.

@@ -30,6 +30,7 @@ use crate::config::Scope;
 pub use access::{Access, Tokens};
 pub(super) use fault::Fault;
 pub use ids::PushIds;
+pub(super) use nodes::this_node;
 pub use push::read_push;
 
 use access::Gate;
@@ -93,6 +94,7 @@ pub fn routes() -> Vec<Route> {
         get(Scope::Read, "/v1/rooms/{room}", rooms::one),
         get(Scope::Read, "/v1/connections/{key}", connections::inspect),
         delete(Scope::Admin, "/v1/connections/{key}", connections::kick),
+        get(Scope::Read, "/v1/nodes", nodes::list),
         get(Scope::Read, "/v1/stats", stats::stats),
         get(Scope::Read, "/metrics", health::metrics),
         probe("/healthz", health::alive),

@@ -35,7 +35,8 @@ pub(super) async fn one(State(app): State<Shared>, Name(name): Name) -> Result<J
     if members == 0 {
         return Err(Fault::not_found("the room has no members, so there is no such room"));
     }
-    Ok(Json(show(&RoomCount { name: name.into(), members })))
+    let here = app.directory.room_size_here(&name);
+    Ok(Json(json!({ "room": name, "members": members, "here": here })))
 }
 
 fn show(room: &RoomCount) -> Value {

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::Shared;
 use crate::reason::{CloseReason, DropReason, Reject};
+use crate::source::nodes::NodesStats;
 use crate::source::stats::{KafkaStats, Partition};
 use crate::stats::{Counter, ShardStats, Spread};
 
@@ -72,8 +73,8 @@ fn partitions(stats: &KafkaStats) -> Vec<Value> {
 
 fn source(stats: &KafkaStats) -> Value {
     json!({
-        "state": stats.state().name(),
-        "detail": stats.detail(),
+        "state": stats.standing.state().name(),
+        "detail": stats.standing.detail(),
         "dispatched": stats.dispatched.get(),
         "expired": stats.expired.get(),
         "rejects": named(values(&stats.rejects), JobReject::ALL.map(JobReject::name)),
@@ -86,6 +87,18 @@ fn source(stats: &KafkaStats) -> Value {
         "dead_letters": stats.dead_letters.load(Ordering::Relaxed),
         "dead_letters_failed": stats.dead_letters_failed.load(Ordering::Relaxed),
         "dispatch_ms": spread(&stats.dispatch_ms),
+        "nodes": nodes(&stats.nodes),
+    })
+}
+
+fn nodes(stats: &NodesStats) -> Value {
+    json!({
+        "state": stats.standing.state().name(),
+        "detail": stats.standing.detail(),
+        "read": stats.read.get(),
+        "rejects": named(values(&stats.rejects), JobReject::ALL.map(JobReject::name)),
+        "told": stats.told.load(Ordering::Relaxed),
+        "tell_failed": stats.tell_failed.load(Ordering::Relaxed),
     })
 }
 

@@ -9,14 +9,15 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-use super::{Histogram, counter, family};
+use super::{Histogram, counter, family, gauge};
+use crate::source::nodes::NodesStats;
 use crate::source::stats::{KafkaStats, State};
 use crate::stats::SPREAD_BUCKETS;
 
 pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, stats: &KafkaStats) -> fmt::Result {
     let mut metric = encoder.encode_descriptor("kafka_state", "1 for the state it is in", None, MetricType::Gauge)?;
     for state in State::ALL {
-        let value = i64::from(state == stats.state());
+        let value = i64::from(state == stats.standing.state());
         ConstGauge::new(value).encode(metric.encode_family(&[("state", state.name())])?)?;
     }
     lags(encoder, stats)?;
@@ -34,10 +35,28 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, stats: &KafkaStats) ->
     family(encoder, "kafka_produced", "Jobs of the API by what Kafka said", "result", &produced)?;
     let letters = [("acknowledged", load(&stats.dead_letters)), ("failed", load(&stats.dead_letters_failed))];
     family(encoder, "kafka_dead_letters", "Rejected records by what the dead-letter topic said", "result", &letters)?;
+    nodes(encoder, &stats.nodes)?;
     let mut late = Histogram { counts: [0; SPREAD_BUCKETS], sum: 0 };
     late.add(&stats.dispatch_ms);
     let name = ("kafka_dispatch", "From a record's timestamp to its dispatch");
     late.encode(encoder, name, Some(&Unit::Seconds), 1e-3)
+}
+
+fn nodes(encoder: &mut DescriptorEncoder<'_>, stats: &NodesStats) -> fmt::Result {
+    let list = stats.list();
+    let count = |wanted: bool| list.iter().filter(|node| node.lives == wanted).count();
+    let mut metric = encoder.encode_descriptor("kafka_nodes", "Other nodes known", None, MetricType::Gauge)?;
+    for (state, lives) in [("up", true), ("gone", false)] {
+        let value = i64::try_from(count(lives)).unwrap_or(i64::MAX);
+        ConstGauge::new(value).encode(metric.encode_family(&[("state", state)])?)?;
+    }
+    let left_out = list.iter().map(|node| node.left_out).sum::<u64>() + stats.left_out.get();
+    gauge(encoder, "kafka_node_rooms_left_out", "Rooms of nodes that other nodes do not count", left_out)?;
+    let rejects = JobReject::ALL.map(|reject| (reject.name(), stats.rejects[reject.at()].get()));
+    family(encoder, "kafka_node_rejects", "Records of the nodes' topic that are no node's", "reason", &rejects)?;
+    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let told = [("acknowledged", load(&stats.told)), ("failed", load(&stats.tell_failed))];
+    family(encoder, "kafka_node_records", "Records of this node by what Kafka said", "result", &told)
 }
 
 fn lags(encoder: &mut DescriptorEncoder<'_>, stats: &KafkaStats) -> fmt::Result {

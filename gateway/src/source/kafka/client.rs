@@ -10,6 +10,7 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::config;
+use crate::source::stats::State;
 
 /// What Halley's promises rest on, with the key that says it instead.
 const OURS: &[(&str, &str)] = &[
@@ -102,6 +103,11 @@ pub(super) fn producer(settings: &config::Kafka) -> ClientConfig {
     finish(config, settings, &ours)
 }
 
+/// Asks for topics and makes them.
+pub(super) fn admin(settings: &config::Kafka) -> ClientConfig {
+    finish(base(), settings, &[])
+}
+
 /// Hears what the library says, and keeps the last error for whoever explains a state.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ear {
@@ -113,6 +119,20 @@ impl Ear {
     pub(super) fn last(&self) -> Option<(bool, String)> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.as_ref().filter(|(when, ..)| when.elapsed() < FRESH).map(|(_, refused, text)| (*refused, text.clone()))
+    }
+
+    /// The state that an error stands for, and what was said.
+    pub(super) fn explain(&self, error: &KafkaError) -> (State, String) {
+        use RDKafkaErrorCode::{ClusterAuthorizationFailed, TopicAuthorizationFailed};
+        let denied = matches!(error.rdkafka_error_code(), Some(TopicAuthorizationFailed | ClusterAuthorizationFailed));
+        let (refused, said) = self.last().unwrap_or((false, error.to_string()));
+        if denied {
+            (State::Refused, error.to_string())
+        } else if refused {
+            (State::Refused, said)
+        } else {
+            (State::BrokerAway, said)
+        }
     }
 
     /// The brokers answer.

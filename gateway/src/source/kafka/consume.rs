@@ -337,7 +337,7 @@ fn late_ms(now: i64, timestamp: i64) -> i64 {
     now.saturating_sub(timestamp)
 }
 
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }

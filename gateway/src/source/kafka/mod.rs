@@ -7,20 +7,24 @@
 //!                                    └─▶ position file
 //! ```
 //!
+//! With `kafka.nodes_topic` another thread tells the other nodes of this one, and hears of them.
+//!
 //! Every node reads everything by manual assignment. A shard's full queue stops the partition whose job is for it: its
 //! queue is left unread and fills, and the library stops fetching.
 
 mod client;
 mod consume;
+mod nodes;
 mod position;
 mod produce;
+mod wait;
 mod watch;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -28,15 +32,19 @@ use halley_protocol::job::Job;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::BaseConsumer;
 
+use super::nodes::NodeCommand;
 use super::stats::KafkaStats;
 use crate::config;
+use crate::directory::Directory;
 use crate::dispatch::Dispatch;
 use crate::link::ShardLink;
 
+pub use nodes::Me;
 pub use produce::{ProduceError, Pusher};
 
 use client::Ear;
 use consume::Consume;
+use nodes::{Neighbours, NodesThread};
 use position::{PositionFile, Positions};
 use produce::{Deliveries, Producer};
 use watch::Watch;
@@ -92,6 +100,13 @@ pub struct Kafka {
     shared: Arc<Shared>,
     producer: Arc<Producer>,
     consumer: Mutex<Option<JoinHandle<()>>>,
+    nodes: OnceLock<Joined>,
+}
+
+/// The other nodes, and the thread that hears of them.
+struct Joined {
+    neighbours: Arc<Neighbours>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Why Kafka does not start: a sentence for an operator. A broker that is away is no reason.
@@ -140,7 +155,59 @@ impl Kafka {
         });
         let thread = thread.map_err(system)?;
         let producer = started.recv().unwrap_or_else(|_| Err("kafka: its thread ended".into()))?;
-        Ok(Self { shared, producer, consumer: Mutex::new(Some(thread)) })
+        Ok(Self { shared, producer, consumer: Mutex::new(Some(thread)), nodes: OnceLock::new() })
+    }
+
+    /// Joins the other nodes over `kafka.nodes_topic`; nothing without one. What they ask for comes to `obey`, again and
+    /// again until it says true. Must be called once, within control's runtime.
+    pub fn join_nodes(
+        &self,
+        me: Me,
+        directory: Arc<Directory>,
+        cpus: Vec<usize>,
+        obey: impl Fn(&NodeCommand) -> bool + 'static,
+    ) -> Result<(), String> {
+        let shared = Arc::clone(&self.shared);
+        if shared.settings.nodes_topic.is_empty() {
+            return Ok(());
+        }
+        let system = |error: io::Error| format!("kafka.nodes_topic: {error}");
+        let neighbours = Arc::new(Neighbours::new(&shared.settings.nodes_topic, &me.name).map_err(system)?);
+        neighbours.spawn(obey).map_err(system)?;
+        let (theirs, producer) = (Arc::clone(&neighbours), Arc::clone(&self.producer));
+        let thread = thread::Builder::new().name("kafka-nodes".into()).spawn(move || {
+            let _abort = crate::control::shards::AbortOnPanic;
+            leave(&cpus);
+            match NodesThread::new(shared, theirs, producer, directory, me.instance) {
+                Ok(thread) => thread.run(),
+                Err(error) => tracing::error!(%error, "kafka: nothing is known of other nodes"),
+            }
+        });
+        let thread = Mutex::new(Some(thread.map_err(system)?));
+        assert!(self.nodes.set(Joined { neighbours, thread }).is_ok(), "called once");
+        Ok(())
+    }
+
+    /// This node's id among the others; `None` without `kafka.nodes_topic`.
+    pub fn node_id(&self) -> Option<&str> {
+        self.nodes.get().map(|joined| joined.neighbours.id.as_str())
+    }
+
+    /// Tells every other node to do something: those that run, and those that start before `until_ms` (milliseconds
+    /// since 1970; 0: none). Done when Kafka has it, within `kafka.produce_ms_max`; at once without
+    /// `kafka.nodes_topic`. This node does it itself.
+    pub fn broadcast(
+        &self,
+        command: &NodeCommand,
+        until_ms: i64,
+    ) -> impl Future<Output = Result<(), ProduceError>> + Send + use<> {
+        let sent = self.nodes.get().map(|joined| joined.neighbours.broadcast(&self.producer, command, until_ms));
+        async move {
+            match sent {
+                None => Ok(()),
+                Some(sent) => sent?.await.unwrap_or(Err(ProduceError::Away)).map(drop),
+            }
+        }
     }
 
     /// Counters and where it stands.
@@ -174,9 +241,15 @@ impl Kafka {
         }
     }
 
-    /// Writes the last positions, once the shards have drained, and ends what is being produced.
+    /// Writes the last positions, once the shards have drained, tells the other nodes, and ends what is being produced.
     pub fn finish(&self) {
         self.shared.write_positions(self.shared.positions());
+        if let Some(Joined { neighbours, thread }) = self.nodes.get() {
+            neighbours.leave();
+            let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+            // A panic of its own has ended the process.
+            let _ = thread.map(JoinHandle::join);
+        }
         self.producer.flush(FLUSH);
     }
 }

@@ -19,7 +19,7 @@ use crate::link::ControlBell;
 use crate::source::stats::KafkaStats;
 
 /// Where a record came to lie, or why it is not sure to lie anywhere.
-type Outcome = Result<(i32, i64), ProduceError>;
+pub(super) type Outcome = Result<(i32, i64), ProduceError>;
 
 /// Why a job was not produced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub(super) enum Waits {
     Call(oneshot::Sender<Outcome>),
     /// Nobody but the count.
     Count,
+    /// It is for the other nodes; a call may wait for it.
+    Nodes(Option<oneshot::Sender<Outcome>>),
     DeadLetter,
 }
 
@@ -95,10 +97,11 @@ impl ProducerContext for Clerk {
         };
         let (good, bad) = match *waits {
             Waits::Call(_) | Waits::Count => (&self.stats.produced, &self.stats.produce_failed),
+            Waits::Nodes(_) => (&self.stats.nodes.told, &self.stats.nodes.tell_failed),
             Waits::DeadLetter => (&self.stats.dead_letters, &self.stats.dead_letters_failed),
         };
         if outcome.is_ok() { good } else { bad }.fetch_add(1, Ordering::Relaxed);
-        if let Waits::Call(answer) = *waits {
+        if let Waits::Call(answer) | Waits::Nodes(Some(answer)) = *waits {
             self.deliveries.put(answer, outcome);
         }
     }
@@ -145,6 +148,27 @@ impl Producer {
             record = record.headers(OwnedHeaders::new().insert(Header { key: ID_HEADER, value: id }));
         }
         self.client.send(record.key(&key).payload(&value)).map_err(|(error, _)| why(&error))
+    }
+
+    /// Produces a record for the other nodes, or without a value the end of one.
+    pub(super) fn tell(&self, topic: &str, key: &str, value: Option<&[u8]>, waits: Waits) -> Result<(), ProduceError> {
+        let mut record = BaseRecord::<str, [u8], _>::with_opaque_to(topic, Box::new(waits)).key(key).partition(0);
+        record.payload = value;
+        self.client.send(record).map_err(|(error, _)| {
+            self.stats.nodes.tell_failed.fetch_add(1, Ordering::Relaxed);
+            why(&error)
+        })
+    }
+
+    /// The same with somebody who waits for its outcome.
+    pub(super) fn tell_and_wait(
+        &self,
+        topic: &str,
+        key: &str,
+        value: &[u8],
+    ) -> Result<oneshot::Receiver<Outcome>, ProduceError> {
+        let (answer, outcome) = oneshot::channel();
+        self.tell(topic, key, Some(value), Waits::Nodes(Some(answer))).map(|()| outcome)
     }
 
     /// Produces a record that is no job to the dead-letter topic, if there is one: as it is, and why it is there.

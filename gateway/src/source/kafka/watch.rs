@@ -106,14 +106,14 @@ impl Watch {
                     self.ear.forget();
                     (State::Consuming, String::new())
                 }
-                Err(error) => self.explain(&error),
+                Err(error) => self.ear.explain(&error),
             },
             Ok(None) => {
                 self.first.get_or_insert(0);
                 self.went = true;
                 (State::TopicMissing, format!("the brokers know no topic {}: create it", self.shared.settings.topic))
             }
-            Err(error) => self.explain(&error),
+            Err(error) => self.ear.explain(&error),
         };
         self.tell(state, &detail);
     }
@@ -130,22 +130,9 @@ impl Watch {
         }
     }
 
-    fn explain(&self, error: &KafkaError) -> (State, String) {
-        use RDKafkaErrorCode::{ClusterAuthorizationFailed, TopicAuthorizationFailed};
-        let denied = matches!(error.rdkafka_error_code(), Some(TopicAuthorizationFailed | ClusterAuthorizationFailed));
-        let (refused, said) = self.ear.last().unwrap_or((false, error.to_string()));
-        if denied {
-            (State::Refused, error.to_string())
-        } else if refused {
-            (State::Refused, said)
-        } else {
-            (State::BrokerAway, said)
-        }
-    }
-
     /// Says each state once.
     fn tell(&self, state: State, detail: &str) {
-        if !self.shared.stats.set_state(state, detail) {
+        if !self.shared.stats.standing.set(state, detail) {
             return;
         }
         let (topic, brokers) = (&self.shared.settings.topic, self.shared.settings.brokers.join(","));
