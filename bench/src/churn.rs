@@ -129,7 +129,7 @@ pub fn churn(arguments: &ChurnArgs, interrupt: &Interrupt) -> Result<Report, Fai
         rooms: 1,
         duration: duration(arguments.duration),
         warmup: Duration::ZERO,
-        grace: scene.push.grace,
+        grace: scene.push.grace(),
     };
     let measured = scene.pass(&fleet, &pass, true, interrupt)?;
     let seen = fleet.look();

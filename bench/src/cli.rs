@@ -13,7 +13,7 @@ use crate::floor_server::Settings;
 use crate::http::Url;
 use crate::limit::LimitArgs;
 use crate::million::MillionArgs;
-use crate::push::{Api, BATCH_MAX};
+use crate::push::{Api, BATCH_MAX, JobFormat, PushTo};
 use crate::raw::DialectArgs;
 use crate::report_files::ReportArgs;
 use crate::rooms::RoomsArgs;
@@ -174,10 +174,12 @@ pub struct RunArgs {
 /// Where messages are pushed.
 #[derive(Clone, Debug, Args, Serialize)]
 pub struct PushArgs {
-    /// Base of the push API, such as `http://127.0.0.1:3111`.
+    /// Base of the push API, such as `http://127.0.0.1:3111`, or `kafka://BROKERS/TOPIC`.
     #[arg(long)]
-    #[serde(serialize_with = "display_url")]
-    pub push: Url,
+    pub push: PushTo,
+    /// kafka: how records say whom they are for.
+    #[arg(long, value_enum, default_value = "goim-v2")]
+    pub push_format: JobFormat,
     /// Which API that is.
     #[arg(long, value_enum, default_value = "goim")]
     pub push_api: Api,

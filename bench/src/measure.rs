@@ -15,7 +15,7 @@ use crate::fault::{Ends, Fault};
 use crate::fleet::Fleet;
 use crate::floor::FloorChild;
 use crate::interrupt::Interrupt;
-use crate::push::{HttpPush, Pushed};
+use crate::push::{Pushed, Pusher};
 use crate::sampler::{self, Usages};
 use crate::schedule::Schedule;
 use crate::series::Columns;
@@ -26,8 +26,8 @@ const LEAD: Duration = Duration::from_millis(200);
 
 /// Who lets messages out.
 pub enum Source<'a> {
-    /// This process, through an HTTP API.
-    Http(&'a HttpPush),
+    /// This process, through an API or a topic.
+    Process(&'a Pusher),
     /// The bare server itself.
     Floor(&'a mut FloorChild),
 }
@@ -219,14 +219,14 @@ impl fmt::Display for Latency {
 impl Source<'_> {
     fn run(&mut self, schedule: &Schedule, interrupt: &Interrupt) -> Pushed {
         match self {
-            Self::Http(push) => push.run(schedule, interrupt),
+            Self::Process(push) => push.run(schedule, interrupt),
             Self::Floor(child) => child.run(schedule),
         }
     }
 
     /// Whether being late is the generator's fault.
     fn is_generator(&self) -> bool {
-        matches!(self, Self::Http(_))
+        matches!(self, Self::Process(_))
     }
 }
 

@@ -144,7 +144,7 @@ pub fn million(arguments: &MillionArgs, interrupt: &Interrupt) -> Result<Report,
         rooms: 1,
         duration: duration(arguments.duration),
         warmup: duration(0.0),
-        grace: prepared.push.grace,
+        grace: prepared.push.grace(),
     };
     let broadcast = if reasons.is_empty() { Some(prepared.pass(&fleet, &pass, false, interrupt)) } else { None };
     let after = Reading::take(pid, came);

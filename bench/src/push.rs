@@ -1,7 +1,13 @@
-//! Lets messages out through an HTTP push API, each when it is due, whatever the server answers.
+//! Lets messages out through an HTTP push API or into Kafka, each when it is due, whatever the server answers.
 
 mod api;
+#[cfg(feature = "kafka")]
+mod kafka;
+#[cfg(not(feature = "kafka"))]
+#[path = "push/without_kafka.rs"]
+mod kafka;
 mod lane;
+mod to;
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -9,7 +15,9 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 pub use api::{Api, BATCH_MAX, Call};
+pub use kafka::KafkaPush;
 use lane::Lane;
+pub use to::{JobFormat, Messages, PushTo, Pusher};
 
 use crate::clients::latency_histogram;
 use crate::cost::ThreadSpent;

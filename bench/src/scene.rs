@@ -15,7 +15,7 @@ use crate::measure::{Latency, Measured, Pass, Source, Watched, measure};
 use crate::moves::Failed;
 use crate::plan::{Plan, Rooms};
 use crate::preflight;
-use crate::push::{Call, HttpPush};
+use crate::push::{Messages, Pusher};
 use crate::schedule::MARK_BYTES;
 use crate::stand::{Failure, plan, progress};
 use crate::stats::StatsSource;
@@ -54,7 +54,7 @@ pub struct SceneArgs {
 pub struct Scene {
     pub(crate) plan: Plan,
     pub(crate) threads: u32,
-    pub(crate) push: HttpPush,
+    pub(crate) push: Pusher,
     stats: Option<StatsSource>,
     server_pid: Option<u32>,
     net_before: NetCounters,
@@ -94,21 +94,17 @@ impl Scene {
     fn check(arguments: &SceneArgs, connections: u32) -> Result<Self, String> {
         let SceneArgs { generator, clients, push, server, .. } = arguments;
         preflight::reach(&clients.target)?;
-        push.push.connect()?;
-        let call = Call {
-            url: push.push.clone(),
-            api: push.push_api,
-            token: push.token.clone(),
+        let messages = Messages {
             rooms: Rooms::one(&clients.room),
             operation: arguments.operation,
             payload: clients.dialect.payload(arguments.payload_bytes),
         };
-        call.check(push.push_batch)?;
+        let pusher = Pusher::new(push, messages, 1, duration(arguments.grace))?;
         let (plan, threads) = plan(clients, generator, connections)?;
         Ok(Self {
             plan: Plan { operation: arguments.operation, ..plan },
             threads,
-            push: HttpPush { call, connections: 1, batch: push.push_batch, grace: duration(arguments.grace) },
+            push: pusher,
             stats: server.metrics.clone().map(|url| StatsSource { url, token: push.token.clone() }),
             server_pid: server.server_pid,
             net_before: NetCounters::read(),
@@ -160,7 +156,7 @@ impl Scene {
             interrupt,
             bar: progress(pass.deliveries(present), "delivered"),
         };
-        measure(&mut Source::Http(&self.push), pass, &watched).map_err(Failure::Run)
+        measure(&mut Source::Process(&self.push), pass, &watched).map_err(Failure::Run)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::interrupt::Interrupt;
 use crate::measure::{Measured, Pass, Source, Watched, measure};
 use crate::plan::{LoginPlan, Plan, Rooms};
 use crate::preflight;
-use crate::push::{Call, HttpPush};
+use crate::push::{Messages, Pusher};
 use crate::stats::StatsSource;
 
 /// How long a first client waits for its login, before all others.
@@ -35,7 +35,7 @@ pub struct Stand<'a> {
     interrupt: &'a Interrupt,
     plan: Arc<Plan>,
     threads: u32,
-    push: HttpPush,
+    push: Pusher,
     stats: Option<StatsSource>,
     fleet: Option<Fleet>,
     /// How many bytes a second slow clients read, if there are any.
@@ -55,28 +55,19 @@ impl<'a> Stand<'a> {
     fn check(load: &'a LoadArgs, rooms: Rooms, interrupt: &'a Interrupt) -> Result<Self, String> {
         let LoadArgs { run, clients, push, server } = load;
         preflight::reach(&clients.target)?;
-        push.push.connect()?;
-        let call = Call {
-            url: push.push.clone(),
-            api: push.push_api,
-            token: push.token.clone(),
+        let messages = Messages {
             rooms: rooms.clone(),
             operation: run.operation,
             payload: clients.dialect.payload(run.payload_bytes),
         };
-        call.check(push.push_batch)?;
+        let pusher = Pusher::new(push, messages, push.push_connections, duration(run.grace))?;
         let (plan, threads) = plan_in(rooms, clients, &run.generator, run.connections)?;
         Ok(Self {
             load,
             interrupt,
             plan: Arc::new(Plan { operation: run.operation, ..plan }),
             threads,
-            push: HttpPush {
-                call,
-                connections: push.push_connections,
-                batch: push.push_batch,
-                grace: duration(run.grace),
-            },
+            push: pusher,
             stats: server.metrics.clone().map(|url| StatsSource { url, token: push.token.clone() }),
             fleet: None,
             slow: None,
@@ -123,7 +114,7 @@ impl<'a> Stand<'a> {
             interrupt: self.interrupt,
             bar: progress(pass.deliveries(fleet.clients()), "delivered"),
         };
-        let measured = measure(&mut Source::Http(&self.push), pass, &watched)?;
+        let measured = measure(&mut Source::Process(&self.push), pass, &watched)?;
         self.fleet = Some(fleet);
         Ok(measured)
     }

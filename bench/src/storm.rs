@@ -183,7 +183,7 @@ pub fn storm(arguments: &StormArgs, interrupt: &Interrupt) -> Result<Report, Fai
             rooms: 1,
             duration: Duration::from_secs(1),
             warmup: Duration::ZERO,
-            grace: scene.push.grace,
+            grace: scene.push.grace(),
         };
         match scene.pass(&fleet, &pass, false, interrupt) {
             Ok(measured) => report.add_check(&measured),

@@ -209,7 +209,7 @@ impl Iterator for Requests {
 }
 
 /// Sleeps until a message is due; false if there is a reason to stop.
-fn sleep_until_due(due_ns: u64, stop: impl Fn() -> bool) -> bool {
+pub(super) fn sleep_until_due(due_ns: u64, stop: impl Fn() -> bool) -> bool {
     loop {
         if stop() {
             return false;
