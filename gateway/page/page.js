@@ -2,6 +2,7 @@
 // One file of its length, because a page without a build step pays for every further module with a request and a route.
 
 import { Client, now } from "./goim.js";
+import { $, Law, count, element, errorWords, line, milliseconds, namedWords, resultWords, say, sum, sumNamed, total } from "./kit.js";
 
 const LOBBY = "demo://lobby";
 const CLIENTS_MAX = 5;
@@ -14,24 +15,8 @@ const SPARK = { width: 118, height: 32 };
 const TEXT_CHARS_MAX = 2_000;
 const BYTES_SHOWN_MAX = 24;
 
-const $ = (id) => document.getElementById(id);
-const count = new Intl.NumberFormat("en");
 const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 const utf8 = new TextDecoder("utf-8", { fatal: true });
-
-function element(tag, className, text) {
-  const made = document.createElement(tag);
-  made.className = className;
-  made.textContent = text;
-  return made;
-}
-
-/** Sets a text only when it changes: screen readers and selections stay undisturbed. */
-function say(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
-
-const milliseconds = (ms) => `${ms.toFixed(ms < 100 ? 1 : 0)}\u00a0ms`;
 
 /** A number that cannot collide with another page's: keys are `page-<this>-<n>`. */
 const pageName = Math.random().toString(36).slice(2, 6).padEnd(4, "0");
@@ -39,10 +24,10 @@ const pageName = Math.random().toString(36).slice(2, 6).padEnd(4, "0");
 const gateway = await addresses();
 const cards = [];
 
-/** What the counters said before: deliveries per second, the last answer, unequal answers in a row. */
+/** What the counters said before: deliveries per second, the last answer. */
 const rates = new Array(SPARK_SAMPLES).fill(0);
+const law = new Law();
 let last = null;
-let unequal = 0;
 
 /** Where the gateway listens; its own word, else the ports of `halley --dev`. */
 async function addresses() {
@@ -409,17 +394,6 @@ async function push(times) {
   if (answer) say($("push-result"), `${resultWords(answer.results)}, answered in ${milliseconds(now() - sent_at)}`);
 }
 
-/** A result tells how many connections the push went to, or its place in Kafka, or that the queue was full. */
-function resultWords(results) {
-  if (results.every((result) => result.offset !== undefined)) return `${count.format(results.length)} accepted by Kafka`;
-  const taken = results.filter((result) => result.dispatched !== undefined);
-  const refused = taken.length < results.length ? `, ${count.format(results.length - taken.length)} found a full queue` : "";
-  const connections = Math.max(0, ...taken.map((result) => result.dispatched));
-  if (connections === 0) return `Nobody is there${refused}`;
-  const what = results.length === 1 ? "Dispatched" : `${count.format(taken.length)} messages dispatched`;
-  return `${what} to ${count.format(connections)} ${connections === 1 ? "connection" : "connections"}${refused}`;
-}
-
 /** Asks the API; what goes wrong is said under the push form, and the answer is null. */
 async function ask(path, request) {
   const result = $("push-result");
@@ -434,15 +408,6 @@ async function ask(path, request) {
     say(result, "The gateway does not answer");
   }
   return null;
-}
-
-function errorWords(text) {
-  try {
-    const { error, message } = JSON.parse(text);
-    return String(error?.message ?? message ?? error ?? text);
-  } catch {
-    return text.slice(0, 200);
-  }
 }
 
 // ---- Gateway ----
@@ -466,32 +431,15 @@ function drawGateway(phase, words) {
 }
 
 function drawStats(shards) {
-  const sum = (name) => shards.reduce((total, shard) => total + shard[name], 0);
-  const reasons = {};
-  for (const shard of shards) {
-    for (const [reason, n] of Object.entries(shard.dropped)) reasons[reason] = (reasons[reason] ?? 0) + n;
-  }
-  const dropped = Object.values(reasons).reduce((total, n) => total + n, 0);
-  const sent = sum("sent");
-  for (const name of ["connections", "offered", "sent", "queued"]) say($(`stat-${name}`), count.format(sum(name)));
-  say($("stat-dropped"), count.format(dropped));
-  const worst = Object.entries(reasons).filter(([, n]) => n > 0).sort(([, a], [, b]) => b - a);
-  $("drop-reasons").hidden = worst.length === 0;
-  say($("drop-reasons"), `dropped: ${worst.map(([reason, n]) => `${reason} ${count.format(n)}`).join(", ")}`);
-  drawLaw(shards);
-  drawRate(sent);
-}
-
-/** The counters are read while shards run, so one unequal answer proves nothing; three in a row do. */
-function drawLaw(shards) {
-  const off = shards.reduce((sum, { offered, sent, dropped, queued }) => {
-    const known = sent + queued + Object.values(dropped).reduce((total, n) => total + n, 0);
-    return sum + Math.abs(offered - known);
-  }, 0);
-  unequal = off === 0 ? 0 : unequal + 1;
-  const broken = unequal >= 3;
-  $("law-state").dataset.holds = broken ? "no" : off === 0 ? "yes" : "unknown";
-  say($("law-state"), broken ? `no, off by ${count.format(off)}` : off === 0 ? "yes" : "counting");
+  const reasons = sumNamed(shards, "dropped");
+  for (const name of ["connections", "offered", "sent", "queued"]) say($(`stat-${name}`), count.format(sum(shards, name)));
+  say($("stat-dropped"), count.format(total(reasons)));
+  $("drop-reasons").hidden = total(reasons) === 0;
+  say($("drop-reasons"), `dropped: ${namedWords(reasons)}`);
+  const { holds, words } = law.judge(shards);
+  $("law-state").dataset.holds = holds;
+  say($("law-state"), words);
+  drawRate(sum(shards, "sent"));
 }
 
 function drawRate(sent) {
@@ -502,12 +450,9 @@ function drawRate(sent) {
   rates.push(rate);
   rates.shift();
   say($("stat-rate"), count.format(Math.round(rate)));
-  const top = Math.max(1, ...rates);
-  const step = SPARK.width / (SPARK_SAMPLES - 1);
-  const height = (r) => SPARK.height - 1 - (r / top) * (SPARK.height - 2);
-  const line = `M${rates.map((r, at) => `${(at * step).toFixed(1)} ${height(r).toFixed(1)}`).join("L")}`;
-  $("spark-line").setAttribute("d", line);
-  $("spark-area").setAttribute("d", `${line}V${SPARK.height}H0Z`);
+  const path = line(rates, SPARK_SAMPLES, SPARK, Math.max(1, ...rates));
+  $("spark-line").setAttribute("d", path);
+  $("spark-area").setAttribute("d", `${path}V${SPARK.height}H0Z`);
 }
 
 start();

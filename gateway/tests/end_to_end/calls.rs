@@ -60,7 +60,11 @@ fn a_connection_is_shown_by_its_key_and_ended_by_it() {
     assert_eq!(shown["rooms"], json!(["live://1"]));
     assert_eq!(shown["accepts"], json!([1, 2]));
     assert_eq!(shown["peer"], ws.stream.local_addr().expect("an address").to_string());
-    assert_eq!(shown["listener"], 1);
+    assert_eq!((&shown["listener"], &shown["transport"]), (&json!(1), &json!("ws")));
+    let keys = json!([{ "key": "tcp", "connections": 1 }, { "key": "ws", "connections": 1 }]);
+    assert_eq!(gateway.get("/v1/members/5").json(), json!({ "member": 5, "keys": keys, "more": false }));
+    assert_eq!(gateway.get("/v1/members/6").status, 404);
+    assert_eq!(gateway.get("/v1/members/everybody").status, 400);
     assert_eq!(gateway.get("/v1/rooms").json()["rooms"], json!([{ "room": "live://1", "members": 2 }]));
 
     for (key, client) in [("ws", &mut ws), ("tcp", &mut tcp)] {

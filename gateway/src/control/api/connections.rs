@@ -86,6 +86,7 @@ fn show(app: &App, conn: ConnWord, found: &Inspection) -> Value {
         "shard": conn.shard().0,
         "peer": found.peer.to_string(),
         "listener": found.listener,
+        "transport": app.bound.listeners.get(usize::from(found.listener)).map(|(transport, _)| transport),
         "age_ms": found.age_ms,
         "rooms": rooms.map(|name| name.to_string()).collect::<Vec<_>>(),
         "accepts": found.accepts,

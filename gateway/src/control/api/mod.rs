@@ -8,6 +8,7 @@ mod fault;
 mod goim;
 mod health;
 mod ids;
+mod members;
 mod nodes;
 mod page;
 mod params;
@@ -61,8 +62,8 @@ fn delete<H: Handler<T, Shared>, T: 'static>(scope: Scope, path: &'static str, h
     Route { method: Method::DELETE, path, access: Access::Scope(scope), handler: routing::delete(handler) }
 }
 
-/// A call of probes, which have no token.
-fn probe<H: Handler<T, Shared>, T: 'static>(path: &'static str, handler: H) -> Route {
+/// A call of anybody: probes, and browsers that load a page, have no token.
+fn public<H: Handler<T, Shared>, T: 'static>(path: &'static str, handler: H) -> Route {
     Route { method: Method::GET, path, access: Access::Anybody, handler: routing::get(handler) }
 }
 
@@ -92,23 +93,25 @@ pub fn routes() -> Vec<Route> {
         post(Scope::Push, "/v1/push", push::push),
         get(Scope::Read, "/v1/rooms", rooms::list),
         get(Scope::Read, "/v1/rooms/{room}", rooms::one),
+        get(Scope::Read, "/v1/members/{member}", members::one),
         get(Scope::Read, "/v1/connections/{key}", connections::inspect),
         delete(Scope::Admin, "/v1/connections/{key}", connections::kick),
         get(Scope::Read, "/v1/nodes", nodes::list),
         get(Scope::Read, "/v1/stats", stats::stats),
         get(Scope::Read, "/metrics", health::metrics),
-        probe("/healthz", health::alive),
-        probe("/readyz", health::ready),
+        public("/healthz", health::alive),
+        public("/readyz", health::ready),
     ]
 }
 
-/// The API as a service, with the page if this is `--dev`.
+/// The API as a service, with the console, and the developer page if this is `--dev`.
 pub fn router(app: &Shared) -> Router {
-    let page = if app.config.dev { page::routes() } else { Vec::new() };
+    let developer = if app.config.dev { page::developer() } else { Vec::new() };
     let add = |router: Router<Shared>, route: Route| router.route(route.path, route.guarded(app));
     routes()
         .into_iter()
-        .chain(page)
+        .chain(page::console())
+        .chain(developer)
         .fold(Router::new(), add)
         .fallback(|| async { Fault::not_found("there is nothing at this path") })
         .method_not_allowed_fallback(|| async { Fault::method_not_allowed() })

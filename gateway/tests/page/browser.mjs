@@ -1,11 +1,6 @@
-// Drives the developer page in a headless Chromium as a person would, and says what failed.
-//
-// node drive.mjs PAGE_URL CHROMIUM [--restart] [--screenshot FILE]
+// A headless Chromium driven over its protocol, and one tab of it: what a person does there, and what it says or asks for.
 //
 // Without dependencies: Chromium's protocol over a pipe (file descriptors 3 and 4, JSON ended by NUL).
-// Exit 0: everything was seen. Exit 1: the failures are printed. Exit 2: wrong arguments.
-// With --restart it prints `restart now` once the rest has passed: the caller then restarts the gateway
-// on the same ports, and the page must come back by itself, rejoin its room and receive a push again.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -15,11 +10,9 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 
-const STEP_MS_MAX = 20_000;
-const RESTART_MS_MAX = 60_000;
+export const STEP_MS_MAX = 20_000;
 const ALL_MS_MAX = 150_000;
 const EXIT_MS_MAX = 5_000;
-const ROOM = "drive://room";
 
 const FLAGS = [
   "--headless",
@@ -41,7 +34,7 @@ const FLAGS = [
 ];
 
 /** One Chromium and its protocol. */
-class Browser {
+export class Browser {
   #child;
   #profile;
   #next = 1;
@@ -116,7 +109,7 @@ class Browser {
 }
 
 /** One tab: what a person does in it, and what it says or asks for meanwhile. */
-class Page {
+export class Page {
   failures = [];
   /** While the gateway is away, refused connections are no failure of the page. */
   away = false;
@@ -219,67 +212,7 @@ class Page {
   }
 }
 
-const card = (number) => `[data-client="${number}"]`;
-const query = (selector) => `document.querySelector(${JSON.stringify(selector)})`;
-const isOpen = (number) => `${query(`${card(number)} .state`)}?.dataset.phase === "open"`;
-const hasJoined = (number) => `${query(`${card(number)} [data-room="${ROOM}"]`)}?.dataset.state === "joined"`;
-const texts = (number) => `[...document.querySelectorAll(${JSON.stringify(`${card(number)} .messages .text`)})].map((node) => node.textContent)`;
-const shows = (number, text) => `${texts(number)}.includes(${JSON.stringify(text)})`;
-
-async function pushToRoom(page, text) {
-  await page.click("#target-room");
-  await page.type("#push-name", ROOM);
-  await page.type("#push-text", text);
-  await page.click("#push-send");
-}
-
-/** The visit: session, counters, room, pushes, a second client, another target. */
-async function visit(page) {
-  await page.until("an open session", isOpen(1));
-  await page.until("a heartbeat's round trip", `/\\d/.test(${query(`${card(1)} .trip`)}.textContent)`);
-  await page.until("the gateway's counters", `Number(${query("#stat-connections")}.textContent) >= 1`);
-
-  await page.type(`${card(1)} .join input`, ROOM);
-  await page.enter();
-  await page.until("the room joined", hasJoined(1));
-  await pushToRoom(page, "first push");
-  await page.until("a push to the room", shows(1, "first push"));
-  await page.until("its latency", `/^[\\d.]+\\u00a0ms$/.test(${query(`${card(1)} .messages .latency`)}.textContent)`);
-  await page.until("its delivery in the counters", `Number(${query("#stat-sent")}.textContent.replaceAll(",", "")) >= 1`);
-
-  await page.click("#client-add");
-  await page.until("a second session", isOpen(2));
-  await page.click(`${card(2)} .key`);
-  await page.type("#push-text", "for the second");
-  await page.click("#push-send");
-  await page.until("a push to the second client's key", shows(2, "for the second"));
-  if (await page.evaluate(shows(1, "for the second"))) throw new Error("a push to one key reached another client");
-
-  await page.click(`${card(1)} [data-room="${ROOM}"] .leave`);
-  await page.until("the room left", `!${query(`${card(1)} [data-room="${ROOM}"]`)}`);
-  await page.click("#target-all");
-  await page.type("#push-text", "for all");
-  await page.click("#push-send");
-  await page.until("a push to all at the first client", shows(1, "for all"));
-  await page.until("a push to all at the second client", shows(2, "for all"));
-  await page.until("the law to hold", `${query("#law-state")}.dataset.holds === "yes"`);
-}
-
-/** The gateway goes and comes back: the page reconnects, rejoins and receives. */
-async function survive(page) {
-  await page.type(`${card(1)} .join input`, ROOM);
-  await page.enter();
-  await page.until("the room joined again", hasJoined(1));
-  const logins = await page.evaluate(`Number(${query(card(1))}.dataset.logins)`);
-  page.away = true;
-  console.log("restart now");
-  await page.until("a login after the restart", `Number(${query(card(1))}.dataset.logins) > ${logins}`, RESTART_MS_MAX);
-  await page.until("the session open after the restart", isOpen(1));
-  await page.until("the room rejoined", hasJoined(1));
-  page.away = false;
-  await pushToRoom(page, "after the restart");
-  await page.until("a push after the restart", shows(1, "after the restart"));
-}
+export const query = (selector) => `document.querySelector(${JSON.stringify(selector)})`;
 
 function within(promise, limit, what) {
   let timer;
@@ -289,37 +222,34 @@ function within(promise, limit, what) {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
-function readArguments() {
+/** Reads `URL CHROMIUM [--FLAG] [--screenshot FILE]`, visits the page, and exits: 0 if everything was seen, 1 with the failures. */
+export async function drive(name, flags, visit) {
+  const usage = `usage: node ${name}.mjs URL CHROMIUM${Object.keys(flags).map((flag) => ` [--${flag}]`).join("")} [--screenshot FILE]`;
+  let read;
   try {
-    const { values, positionals } = parseArgs({
-      allowPositionals: true,
-      options: { restart: { type: "boolean" }, screenshot: { type: "string" } },
-    });
-    if (positionals.length === 2) return { url: positionals[0], chromium: positionals[1], ...values };
+    read = parseArgs({ allowPositionals: true, options: { ...flags, screenshot: { type: "string" } } });
+    if (read.positionals.length !== 2) throw new Error(usage);
   } catch (error) {
     console.error(error.message);
+    process.exit(2);
   }
-  console.error("usage: node drive.mjs PAGE_URL CHROMIUM [--restart] [--screenshot FILE]");
-  process.exit(2);
+  const { values, positionals: [url, chromium] } = read;
+  const browser = await Browser.start(chromium);
+  const failures = [];
+  let page = null;
+  const run = async () => {
+    page = await Page.open(browser, url);
+    await visit(page, values);
+  };
+  try {
+    await within(run(), ALL_MS_MAX, "the whole visit");
+  } catch (error) {
+    failures.push(error.message);
+  }
+  if (page && values.screenshot) await page.screenshot(values.screenshot).catch((error) => failures.push(error.message));
+  await browser.stop();
+  failures.push(...(page?.failures ?? []));
+  for (const failure of failures) console.error(`failed: ${failure}`);
+  if (failures.length === 0) console.log(`the ${name} works`);
+  process.exitCode = failures.length ? 1 : 0;
 }
-
-const { url, chromium, restart, screenshot } = readArguments();
-const browser = await Browser.start(chromium);
-let page = null;
-const failures = [];
-const run = async () => {
-  page = await Page.open(browser, url);
-  await visit(page);
-  if (restart) await survive(page);
-};
-try {
-  await within(run(), ALL_MS_MAX, "the whole visit");
-} catch (error) {
-  failures.push(error.message);
-}
-if (page && screenshot) await page.screenshot(screenshot).catch((error) => failures.push(error.message));
-await browser.stop();
-failures.push(...(page?.failures ?? []));
-for (const failure of failures) console.error(`failed: ${failure}`);
-if (failures.length === 0) console.log("the page works");
-process.exitCode = failures.length ? 1 : 0;

@@ -1,0 +1,52 @@
+// The console's rooms: by name, a page at a time, with their members.
+
+import { call } from "./api.js";
+import { $, count, element, say } from "./kit.js";
+
+const PAGE = 50;
+
+let after = "";
+let next = null;
+
+export function start() {
+  $("rooms-form").onsubmit = (event) => {
+    event.preventDefault();
+    load("");
+  };
+  $("rooms-first").onclick = () => load("");
+  $("rooms-next").onclick = () => load(next);
+}
+
+export function show() {
+  load(after);
+}
+
+async function load(from) {
+  after = from ?? "";
+  const query = new URLSearchParams({ prefix: $("rooms-prefix").value, after, limit: PAGE });
+  try {
+    const answer = await call(`v1/rooms?${query}`);
+    next = answer.next;
+    $("rooms-list").replaceChildren(...answer.rooms.map(roomRow));
+    say($("rooms-said"), answer.rooms.length ? "" : after ? "No further rooms." : "No room with such a name has members.");
+  } catch (error) {
+    say($("rooms-said"), error.message);
+    next = null;
+    $("rooms-list").replaceChildren();
+  }
+  $("rooms-first").disabled = after === "";
+  $("rooms-next").disabled = next === null;
+}
+
+function roomRow({ room, members }) {
+  const row = element("tr", "", "");
+  const name = element("th", "name", room);
+  name.scope = "row";
+  const actions = element("td", "", "");
+  const push = element("a", "", "Push");
+  push.href = `#push/room/${encodeURIComponent(room)}`;
+  push.ariaLabel = `Push to ${room}`;
+  actions.append(push);
+  row.append(name, element("td", "", count.format(members)), actions);
+  return row;
+}
