@@ -5,6 +5,8 @@ import { $, count, element, say } from "./kit.js";
 
 const PAGE = 50;
 
+/** Counts questions: an answer that comes after a later question is not shown. */
+let asked = 0;
 let after = "";
 let next = null;
 
@@ -23,9 +25,12 @@ export function show() {
 
 async function load(from) {
   after = from ?? "";
-  const query = new URLSearchParams({ prefix: $("rooms-prefix").value, after, limit: PAGE });
+  const question = ++asked;
+  const prefix = $("rooms-prefix").value;
   try {
-    const answer = await call(`v1/rooms?${query}`);
+    const answer = await call(`v1/rooms?${new URLSearchParams({ prefix, after, limit: PAGE })}`);
+    if (question !== asked) return;
+    $("rooms-list").dataset.prefix = prefix;
     next = answer.next;
     $("rooms-list").replaceChildren(...answer.rooms.map(roomRow));
     say($("rooms-said"), answer.rooms.length ? "" : after ? "No further rooms." : "No room with such a name has members.");

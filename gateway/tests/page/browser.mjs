@@ -111,20 +111,20 @@ export class Browser {
 /** One tab: what a person does in it, and what it says or asks for meanwhile. */
 export class Page {
   failures = [];
-  /** While the gateway is away, refused connections are no failure of the page. */
-  away = false;
 
-  static async open(browser, url) {
+  /** With `away`, calls that are refused, by the gateway or since it is away, are no failure of the page. */
+  static async open(browser, url, away) {
     const { targetId } = await browser.send("Target.createTarget", { url: "about:blank" });
     const { sessionId } = await browser.send("Target.attachToTarget", { targetId, flatten: true });
-    const page = new Page(browser, sessionId, url);
+    const page = new Page(browser, sessionId, url, away);
     browser.onEvent = (method, params) => page.#event(method, params);
     for (const domain of ["Page", "Runtime", "Log", "Network"]) await page.#send(`${domain}.enable`);
     await page.#send("Page.navigate", { url });
     return page;
   }
 
-  constructor(browser, session, url) {
+  constructor(browser, session, url, away) {
+    this.away = away;
     this.browser = browser;
     this.session = session;
     this.origin = new URL(url).origin;
@@ -222,8 +222,11 @@ function within(promise, limit, what) {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
-/** Reads `URL CHROMIUM [--FLAG] [--screenshot FILE]`, visits the page, and exits: 0 if everything was seen, 1 with the failures. */
-export async function drive(name, flags, visit) {
+/**
+ * Reads `URL CHROMIUM [--FLAG] [--screenshot FILE]`, visits the page, and exits: 0 if everything was seen, 1 with the failures.
+ * With `away` the page's first calls may be refused.
+ */
+export async function drive(name, flags, visit, away = false) {
   const usage = `usage: node ${name}.mjs URL CHROMIUM${Object.keys(flags).map((flag) => ` [--${flag}]`).join("")} [--screenshot FILE]`;
   let read;
   try {
@@ -238,7 +241,7 @@ export async function drive(name, flags, visit) {
   const failures = [];
   let page = null;
   const run = async () => {
-    page = await Page.open(browser, url);
+    page = await Page.open(browser, url, away);
     await visit(page, values);
   };
   try {

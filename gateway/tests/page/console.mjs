@@ -10,8 +10,8 @@ import { createInterface } from "node:readline";
 
 import { drive, query } from "./browser.mjs";
 
-const text = (selector) => `${query(selector)}?.textContent ?? ""`;
-const number = (selector) => `Number((${text(selector)}).replaceAll(",", ""))`;
+const text = (selector) => `(${query(selector)}?.textContent ?? "")`;
+const number = (selector) => `Number(${text(selector)}.replaceAll(",", ""))`;
 
 async function read() {
   const lines = createInterface({ input: process.stdin });
@@ -24,9 +24,7 @@ async function read() {
 
 await drive("console", {}, async (page) => {
   const [token, key, member, room] = await read();
-  await page.until("the question for a token", `!${query("#sign-in")}.hidden`);
-  // The API's answers to calls without a token, or with a wrong one, are told by the browser as errors.
-  page.away = true;
+  await page.until("the question for a token", `${query("#sign-in")}?.hidden === false`);
   await page.type("#token", "wrong");
   await page.enter();
   await page.until("a wrong token refused", `/token/i.test(${text("#token-hint")}) && !/stays/.test(${text("#token-hint")})`);
@@ -41,8 +39,10 @@ await drive("console", {}, async (page) => {
   await page.until("the law to hold", `${query("#law-state")}.dataset.holds === "yes"`);
 
   await page.click('nav a[href="#rooms"]');
+  await page.until("the rooms' view", `!${query("#rooms")}.hidden`);
   await page.type("#rooms-prefix", room.slice(0, 6));
   await page.enter();
+  await page.until("the rooms asked for", `${query("#rooms-list")}.dataset.prefix === ${JSON.stringify(room.slice(0, 6))}`);
   await page.until("the room with its members", `${text("#rooms-list tr td")} === "1" && ${text("#rooms-list tr th")} === ${JSON.stringify(room)}`);
   await page.click("#rooms-list a");
   await page.until("the room in the push form", `${query("#push-name")}.value === ${JSON.stringify(room)}`);
@@ -51,12 +51,13 @@ await drive("console", {}, async (page) => {
   await page.until("the push's result", `/1 connection/.test(${text("#push-result")})`);
 
   await page.click('nav a[href="#connections"]');
+  await page.until("the connections' view", `!${query("#connections")}.hidden`);
   await page.click('#find-form label:has([value="member"])');
   await page.type("#find-name", member);
   await page.enter();
   await page.until("the member's key", `${text("#found .keys a")} === ${JSON.stringify(key)}`);
   await page.click("#found .keys a");
-  await page.until("the connection of the key", `/tcp/.test(${text("#found .terms")}) && (${text("#found .terms")}).includes(${JSON.stringify(room)})`);
+  await page.until("the connection of the key", `/tcp/.test(${text("#found .terms")}) && ${text("#found .terms")}.includes(${JSON.stringify(room)})`);
   await page.click("#found .danger");
   await page.type("#confirm-reason", "from the console");
   await page.click("#confirm-yes");
@@ -65,5 +66,5 @@ await drive("console", {}, async (page) => {
   page.away = true;
   await page.click("#find-form .main");
   await page.until("it is gone", `/no connection/.test(${text("#find-said")})`);
-  page.away = false;
-});
+  // The API's answers to calls without a token, or with a wrong one, are told by the browser as errors.
+}, true);

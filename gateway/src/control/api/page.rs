@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::{Route, Shared, public};
-use crate::config::{Scope, Transport};
+use crate::config::Transport;
 
 /// A file of `page/`, packed by the build.
 struct Asset {
@@ -51,19 +51,11 @@ pub(super) fn console() -> Vec<Route> {
 /// The developer page, in `--dev` only.
 pub(super) fn developer() -> Vec<Route> {
     vec![
-<<<<<<< HEAD
-        get(Scope::Read, "/", || async { file(HTML, include_str!("../../../page/index.html")) }),
-        get(Scope::Read, "/page.css", || async { file(CSS, include_str!("../../../page/page.css")) }),
-        get(Scope::Read, "/page.js", || async { file(MODULE, include_str!("../../../page/page.js")) }),
-        get(Scope::Read, "/goim.js", || async { file(MODULE, include_str!("../../../page/goim.js")) }),
-        get(Scope::Read, "/dev.json", addresses),
-=======
         asset("/", "index.html", Some(DEVELOPER_POLICY)),
         asset("/page.css", "page.css", None),
         asset("/page.js", "page.js", None),
         asset("/goim.js", "goim.js", None),
         public("/dev.json", addresses),
->>>>>>> 20f5800 (A console for operators at /console: charts, rooms, connections by key or member, push and kick; pages are packed by the build)
     ]
 }
 
