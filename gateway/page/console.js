@@ -3,12 +3,13 @@
 import { ApiError, call, hasToken, onRefused, setToken } from "./api.js";
 import { $, say } from "./kit.js";
 import * as connections from "./connections.js";
+import * as nodes from "./nodes.js";
 import * as overview from "./overview.js";
 import * as push from "./push.js";
 import * as rooms from "./rooms.js";
 
 const POLL_MS = 1_000;
-const VIEWS = { overview, rooms, connections, push };
+const VIEWS = { overview, rooms, connections, push, nodes };
 
 let signingIn = false;
 
@@ -73,6 +74,7 @@ async function poll() {
       state("waiting", error.status === 401 ? "asks for a token" : error.status ? error.message : "does not answer, asking again");
     }
   }
+  if (!signingIn) VIEWS[address().view].poll?.();
   setTimeout(poll, POLL_MS);
 }
 

@@ -62,6 +62,19 @@ export function namedWords(named) {
   return some.map(([name, n]) => `${name} ${count.format(n)}`).join(", ");
 }
 
+/** A row of a table: its first cell heads it. */
+export function row(cells) {
+  const made = element("tr", "", "");
+  made.append(
+    ...cells.map((cell, at) => {
+      const node = element(at ? "td" : "th", "", typeof cell === "number" ? count.format(cell) : cell);
+      if (at === 0) node.scope = "row";
+      return node;
+    }),
+  );
+  return made;
+}
+
 /** Whether every delivery is accounted for, over several answers. */
 export class Law {
   #unequal = 0;

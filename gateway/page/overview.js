@@ -1,7 +1,7 @@
 // The console's first view: what the gateway does now, over the last minutes, and each shard of it.
 
 import { Chart } from "./chart.js";
-import { $, Law, compact, count, element, namedWords, say, sum, sumNamed, total } from "./kit.js";
+import { $, Law, compact, count, element, namedWords, row, say, sum, sumNamed, total } from "./kit.js";
 
 const law = new Law();
 let before = null;
@@ -128,17 +128,4 @@ function shardRow(index, shard, move) {
     shard.blocked,
     bytes(shard.pinned_bytes),
   ]);
-}
-
-/** A row of a table: its first cell heads it. */
-function row(cells) {
-  const made = element("tr", "", "");
-  made.append(
-    ...cells.map((cell, at) => {
-      const node = element(at ? "td" : "th", "", typeof cell === "number" ? count.format(cell) : cell);
-      if (at === 0) node.scope = "row";
-      return node;
-    }),
-  );
-  return made;
 }

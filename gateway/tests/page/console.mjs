@@ -50,6 +50,9 @@ await drive("console", {}, async (page) => {
   await page.enter();
   await page.until("the push's result", `/1 connection/.test(${text("#push-result")})`);
 
+  await page.click('nav a[href="#nodes"]');
+  await page.until("this node", `/this node/.test(${text("#nodes-list")}) && /up/.test(${text("#nodes-list")})`);
+
   await page.click('nav a[href="#connections"]');
   await page.until("the connections' view", `!${query("#connections")}.hidden`);
   await page.click('#find-form label:has([value="member"])');

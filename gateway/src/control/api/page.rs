@@ -40,6 +40,7 @@ pub(super) fn console() -> Vec<Route> {
         ("/connections.js", "connections.js"),
         ("/console.js", "console.js"),
         ("/kit.js", "kit.js"),
+        ("/nodes.js", "nodes.js"),
         ("/overview.js", "overview.js"),
         ("/push.js", "push.js"),
         ("/rooms.js", "rooms.js"),
