@@ -237,7 +237,10 @@ impl NodesThread {
         list.add_partition_offset(topic, 0, Offset::Beginning)?;
         self.consumer.assign(&list)?;
         self.reading = true;
-        self.telling.tell_again();
+        if self.nodes.began() {
+            // It may be another topic of this name.
+            self.telling.tell_again();
+        }
         if self.is_compacted(topic) == Some(false) {
             tracing::warn!(
                 event = "nodes",
