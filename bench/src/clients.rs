@@ -406,8 +406,8 @@ impl Crew {
             }
             return if self.outgoing.is_empty() { Ok(()) } else { actions.send(client, &self.outgoing) };
         }
-        let Some(login) = self.plan.login(self.first + client.0) else { return Ok(()) };
-        self.say(actions, client, operation::AUTH, login.to_json().as_bytes())
+        let Some(login) = self.plan.credentials(self.first + client.0, "") else { return Ok(()) };
+        self.say(actions, client, operation::AUTH, login.as_bytes())
     }
 
     fn heartbeat(&mut self, actions: &mut Actions, client: Client) -> io::Result<()> {
@@ -483,7 +483,7 @@ impl Crew {
             Item::Asked(ping) => sent = answer(actions, client, outgoing, plan, ping),
         };
         let fed = match (stream, &plan.raw) {
-            (Stream::Goim(decoder), _) => decoder.feed(&mut kept, bytes, plan.operation, each),
+            (Stream::Goim(decoder), _) => decoder.feed(&mut kept, bytes, plan.heard_operation(), each),
             (Stream::Raw(decoder), Some(raw)) => decoder.feed(&mut kept, bytes, &raw.watch, each),
             (Stream::Raw(_), None) => Ok(()), // never: the plan makes the stream
         };

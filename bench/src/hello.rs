@@ -99,13 +99,10 @@ impl Greeting<'_> {
         let mut out = Vec::new();
         if let Some(raw) = &self.plan.raw {
             raw.open(&mut out, &self.plan.rooms, self.number);
-        } else if let Some(mut login) = self.plan.login(self.number) {
-            if !login.key.is_empty() {
-                login.key.push_str("-hello"); // the client itself comes soon, with its own key
-            }
-            let json = login.to_json();
+        } else if let Some(login) = self.plan.credentials(self.number, "-hello") {
+            // The client itself comes soon, with its own key.
             let packet =
-                Packet { version: client::VERSION, operation: operation::AUTH, sequence: 1, body: json.as_bytes() };
+                Packet { version: client::VERSION, operation: operation::AUTH, sequence: 1, body: login.as_bytes() };
             match self.target.transport {
                 Transport::Tcp => client::append(&mut out, &packet),
                 Transport::Ws => websocket::client::packet(&mut out, MASK, &packet),
@@ -137,7 +134,7 @@ impl Greeting<'_> {
                 _ => {}
             };
             let fed = match (&mut decoder, &self.plan.raw) {
-                (Stream::Goim(decoder), _) => decoder.feed(&mut kept, &bytes, self.plan.operation, each),
+                (Stream::Goim(decoder), _) => decoder.feed(&mut kept, &bytes, self.plan.heard_operation(), each),
                 (Stream::Raw(decoder), Some(raw)) => decoder.feed(&mut kept, &bytes, &raw.watch, each),
                 (Stream::Raw(_), None) => Ok(()), // never: see above
             };

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use halley_protocol::login::Login;
+use halley_protocol::v1;
 
 use crate::decode::{Decoder, Stream};
 use crate::raw::RawPlan;
@@ -85,6 +86,8 @@ impl Rooms {
 /// What clients say when they log in.
 #[derive(Clone, Debug)]
 pub struct LoginPlan {
+    /// As clients of goim v1: a number.
+    pub v1: bool,
     /// Accepted operations.
     pub accepts: Vec<i32>,
     /// Keys are this and the client's number; none: the server makes them.
@@ -126,18 +129,28 @@ impl Plan {
         (place * share).floor() < ((place + 1.0) * share).floor()
     }
 
-    /// What it says to log in, if it does.
-    pub(crate) fn login(&self, number: u32) -> Option<Login> {
+    /// The operation that messages arrive with.
+    pub(crate) fn heard_operation(&self) -> i32 {
+        if self.login.as_ref().is_some_and(|login| login.v1) { v1::PUSH } else { self.operation }
+    }
+
+    /// The body of its login, if it logs in; `behind` is put behind its key.
+    pub(crate) fn credentials(&self, number: u32, behind: &str) -> Option<String> {
         let plan = self.login.as_ref()?;
+        let mid = i64::from(number) + 1;
+        if plan.v1 {
+            return Some(mid.to_string());
+        }
         let prefix = plan.keys_prefix.as_ref();
-        Some(Login {
-            mid: i64::from(number) + 1,
-            key: prefix.map_or_else(String::new, |prefix| format!("{prefix}{number}")),
+        let login = Login {
+            mid,
+            key: prefix.map_or_else(String::new, |prefix| format!("{prefix}{number}{behind}")),
             room_id: self.rooms.name(self.rooms.of_client(number)),
             platform: "bench".to_owned(),
             accepts: plan.accepts.clone(),
             ..Login::default()
-        })
+        };
+        Some(login.to_json())
     }
 }
 
@@ -171,6 +184,17 @@ mod tests {
         let one = Rooms::one("bench");
         assert_eq!((one.count(), one.of_client(1 << 30), one.name(0).as_str()), (1, 0, "bench"));
         assert_eq!(one.short_name(0), "bench");
+    }
+
+    #[test]
+    fn a_client_of_goim_v1_says_its_number_and_hears_operation_5() {
+        let login = LoginPlan { v1: true, accepts: vec![1000], keys_prefix: None, heartbeat: Duration::ZERO };
+        let v1 = Plan { login: Some(login.clone()), ..plan(0.0) };
+        assert_eq!((v1.credentials(6, "-hello").as_deref(), v1.heard_operation()), (Some("7"), 5));
+        let v2 = Plan { login: Some(LoginPlan { v1: false, ..login }), ..plan(0.0) };
+        assert_eq!(v2.heard_operation(), 1000);
+        let json = r#"{"mid":7,"room_id":"live://bench","platform":"bench","accepts":[1000]}"#;
+        assert_eq!(v2.credentials(6, "-hello").as_deref(), Some(json));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub enum Dialect {
     /// goim's packets: in TCP or in WebSocket, as the target says.
     #[default]
     Goim,
+    /// goim v1's: clients log in with a number, and are all in room 1 (--room 1).
+    GoimV1,
     /// Any WebSocket server: --open, --ready-marker, --ping-marker and --payload-template tell
     /// what it wants; marks of messages travel as text.
     RawWs,
@@ -87,7 +89,7 @@ impl DialectArgs {
     /// # Errors
     /// A sentence, if they contradict each other.
     pub fn raw(&self, targets: &[Target], keys_prefix: Option<&str>) -> Result<Option<RawPlan>, String> {
-        if self.dialect == Dialect::Goim {
+        if self.dialect != Dialect::RawWs {
             let unused = !self.open.is_empty()
                 || !self.open_binary.is_empty()
                 || self.ready_marker.is_some()
@@ -120,7 +122,7 @@ impl DialectArgs {
     /// What messages of so many bytes look like.
     pub fn payload(&self, bytes: usize) -> Payload {
         match self.dialect {
-            Dialect::Goim => Payload::Binary { bytes },
+            Dialect::Goim | Dialect::GoimV1 => Payload::Binary { bytes },
             Dialect::RawWs => {
                 let template = self.payload_template.as_ref().map(|text| text.0.clone());
                 Payload::Text { bytes: bytes.max(MARK_TEXT_BYTES), template }

@@ -15,6 +15,7 @@ use crate::measure::{Measured, Pass, Source, Watched, measure};
 use crate::plan::{LoginPlan, Plan, Rooms};
 use crate::preflight;
 use crate::push::{Messages, Pusher};
+use crate::raw::Dialect;
 use crate::stats::StatsSource;
 
 /// How long a first client waits for its login, before all others.
@@ -151,7 +152,12 @@ pub fn plan_in(
 ) -> Result<(Plan, u32), String> {
     let spread = preflight::spread(connections, &clients.target, &clients.source, generator.threads)?;
     let raw = clients.dialect.raw(&clients.target, clients.keys_prefix.as_deref())?;
+    let v1 = clients.dialect.dialect == Dialect::GoimV1;
+    if v1 && rooms.count() > 1 {
+        return Err("clients of goim v1 are all in room 1: the dialect goim-v1 has one room".to_owned());
+    }
     let login = LoginPlan {
+        v1,
         accepts: clients.accepts.clone(),
         keys_prefix: clients.keys_prefix.clone(),
         heartbeat: duration(clients.heartbeat),

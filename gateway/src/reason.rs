@@ -42,13 +42,15 @@ pub enum CloseReason {
     PartialPool,
     /// A room name above its limit or not UTF-8.
     RoomNameBad,
+    /// goim v1: an operation that it does not have, or that is not the login where that is due.
+    OperationUnknown,
     /// The gateway drains or stops.
     Drain,
 }
 
 impl CloseReason {
     /// Every reason, in order of its number.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::PeerClosed,
         Self::PeerReset,
         Self::PacketMalformed,
@@ -68,6 +70,7 @@ impl CloseReason {
         Self::OutboxPool,
         Self::PartialPool,
         Self::RoomNameBad,
+        Self::OperationUnknown,
         Self::Drain,
     ];
 
@@ -93,6 +96,7 @@ impl CloseReason {
             Self::OutboxPool => "outbox-pool",
             Self::PartialPool => "partial-pool",
             Self::RoomNameBad => "room-name-bad",
+            Self::OperationUnknown => "operation-unknown",
             Self::Drain => "drain",
         }
     }
@@ -102,7 +106,7 @@ impl CloseReason {
     pub fn code(self) -> Option<u16> {
         match self {
             Self::PeerClosed | Self::PeerReset | Self::HandshakeRefused => None,
-            Self::PacketMalformed | Self::FrameMalformed => Some(1002),
+            Self::PacketMalformed | Self::FrameMalformed | Self::OperationUnknown => Some(1002),
             Self::FrameWrongType => Some(1003),
             Self::FrameNotUtf8 => Some(1007),
             Self::PacketTooBig | Self::FrameTooBig | Self::RoomNameBad => Some(1009),

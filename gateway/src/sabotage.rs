@@ -50,6 +50,8 @@ bugs! {
     SlotFreedTwice: "a slot is given to the free list twice",
     StallUnnoticed: "a client that stalls is not watched from when it blocked",
     TornFrame: "the rest of a short send begins at the wrong byte",
+    V1BlockKept: "what goim v1's clients get of a run is not given back with the run",
+    V1ReadsV2: "clients of goim v1 get what those of goim v2 get",
 }
 
 #[cfg(test)]

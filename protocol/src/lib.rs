@@ -1,4 +1,4 @@
-//! The wire protocol of Halley: goim v2 packets, RFC 6455 frames, logins and pushes; bytes in, events out.
+//! The wire protocol of Halley: goim's packets, RFC 6455 frames, logins and pushes; bytes in, events out.
 //!
 //! Nothing here reads a socket or a clock. What a peer sends is decoded where it lies, without
 //! allocation, and for any cut of the byte stream into reads the events are the same. A peer's mistake is a
@@ -19,6 +19,7 @@ pub mod operation;
 pub mod packet;
 pub mod push;
 pub mod reply;
+pub mod v1;
 pub mod websocket;
 
 pub use packet::{Packet, PacketReject};

@@ -88,8 +88,8 @@ pub fn decode(stream: &[u8]) -> Result<Option<Packet<'_>>, PacketReject> {
     decode_within(stream, PACKET_BYTES_MAX)
 }
 
-/// As [`decode`], with the caller's limit on the whole packet: clients use it, because pushes may be larger
-/// than what a client may send.
+/// As [`decode`], with the caller's limit on the whole packet: goim v1 has a smaller one, and clients use a larger one,
+/// because pushes may be larger than what a client may send.
 pub fn decode_within(stream: &[u8], packet_bytes_max: usize) -> Result<Option<Packet<'_>>, PacketReject> {
     let Some((head, rest)) = stream.split_first_chunk::<HEADER_BYTES>() else {
         return Ok(None);
@@ -103,8 +103,13 @@ pub fn decode_within(stream: &[u8], packet_bytes_max: usize) -> Result<Option<Pa
 /// goim does not compare packLen with the message and answers with other clients' memory; here
 /// that is [`PacketReject::BeyondMessage`], and so is a message shorter than a header.
 pub fn decode_message(message: &[u8]) -> Result<Packet<'_>, PacketReject> {
+    decode_message_within(message, PACKET_BYTES_MAX)
+}
+
+/// As [`decode_message`], with the caller's limit on the whole packet.
+pub fn decode_message_within(message: &[u8], packet_bytes_max: usize) -> Result<Packet<'_>, PacketReject> {
     let (head, rest) = message.split_first_chunk::<HEADER_BYTES>().ok_or(PacketReject::BeyondMessage)?;
-    let body_bytes = body_bytes(head, PACKET_BYTES_MAX)?;
+    let body_bytes = body_bytes(head, packet_bytes_max)?;
     let body = rest.get(..body_bytes).ok_or(PacketReject::BeyondMessage)?;
     Ok(packet(head, body))
 }

@@ -99,8 +99,15 @@ impl Check<'_> {
         self.range("api.body_bytes_max", api.body_bytes_max.into(), 1024, 1 << 28)?;
         self.range("api.connections_max", api.connections_max.into(), 1, 4096)?;
         self.range("api.request_ms_max", api.request_ms_max.into(), 100, 600_000)?;
-        if api.auth == Auth::None {
+        let auth_v1 = self.settings.api_v1.as_ref().map_or(Auth::None, |api_v1| api_v1.auth);
+        if api.auth == Auth::None && auth_v1 == Auth::None {
             return Ok(());
+        }
+        if api.tokens.is_empty() && api.auth == Auth::None {
+            return self.wrong(
+                "api_v1.auth",
+                "is \"token\", and api.tokens has none: set some, or \"none\" to let in whoever reaches the address, as goim v1 does",
+            );
         }
         self.tokens()
     }
@@ -196,10 +203,7 @@ impl Check<'_> {
                 .wrong(&key("bind"), "is missing: add an address to listen on, such as bind = \"0.0.0.0:3101\"");
         }
         match listener.dialect {
-            Dialect::GoimV2 => {}
-            Dialect::GoimV1 => {
-                return self.wrong(&key("dialect"), "is not in this version: use \"goim-v2\"");
-            }
+            Dialect::GoimV2 | Dialect::GoimV1 => {}
             Dialect::Echo if listener.transport == Transport::Ws => {}
             Dialect::Echo => {
                 return self.wrong(&key("dialect"), "WebSocket messages are echoed: use transport = \"ws\"");
@@ -227,7 +231,7 @@ impl Check<'_> {
         self.range(&key("send_buffer_bytes"), listener.send_buffer_bytes.into(), 4096, 1 << 26)?;
         self.range(&key("stall_ms_max"), listener.stall_ms_max.into(), 100, 86_400_000)?;
         self.range(&key("login_ms_max"), listener.login_ms_max.into(), 100, 86_400_000)?;
-        self.range(&key("heartbeat_ms_max"), listener.heartbeat_ms_max.into(), 1000, 86_400_000)?;
+        self.range(&key("heartbeat_ms_max"), listener.heartbeat_ms().into(), 1000, 86_400_000)?;
         self.range(&key("linger_ms_max"), listener.linger_ms_max.into(), 1, 60_000)?;
         self.range(&key("tcp_user_timeout_ms"), listener.tcp_user_timeout_ms.into(), 0, 86_400_000)?;
         self.range(&key("keepalive_ms"), listener.keepalive_ms.into(), 0, 86_400_000)?;
@@ -264,6 +268,7 @@ impl Check<'_> {
                 let variable = match key.as_str() {
                     "listener[0].bind" => "HALLEY__DEV__TCP",
                     "listener[1].bind" => "HALLEY__DEV__WS",
+                    "api_v1.bind" => "HALLEY__API_V1__BIND",
                     _ => "HALLEY__API__BIND",
                 };
                 let place = super::Place::Environment(variable.into());
@@ -283,8 +288,10 @@ impl Check<'_> {
             .iter()
             .enumerate()
             .map(|(at, listener)| (format!("listener[{at}].bind"), &listener.bind));
+        let api_v1 = self.settings.api_v1.iter().map(|api_v1| ("api_v1.bind".into(), &api_v1.bind));
         std::iter::once(("api.bind".into(), &self.settings.api.bind))
             .chain(listeners)
+            .chain(api_v1)
             .filter_map(|(key, bind)| Some((key, bind.address?)))
     }
 }

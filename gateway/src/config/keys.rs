@@ -67,6 +67,12 @@ pub const KEYS: &[Key] = &[
         "How long the head of a request may take to arrive, the wait for it included, again its body (408 beyond), and again the caller to take each 8 KiB of the answer.",
     ),
     key(
+        "api_v1.bind",
+        "\"127.0.0.1:7172\"",
+        "Address of goim v1's HTTP API. Without `[api_v1]` it is not served. Limits and tokens are those of `[api]`.",
+    ),
+    key("api_v1.auth", "\"token\"", "As `api.auth`. goim v1's pushers send no token: for them it is `none`."),
+    key(
         "nodes.name",
         "\"\"",
         "What other nodes call this one, with eight random digits behind it; empty: this machine's host name.",
@@ -143,9 +149,13 @@ pub const KEYS: &[Key] = &[
     key(
         "listener.dialect",
         "\"goim-v2\"",
-        "What clients speak. `echo`, over `ws`: every message comes back as it was, to anybody, and nothing is pushed; for tests of the WebSocket layer.",
+        "What clients speak: `goim-v2`, `goim-v1`. `echo`, over `ws`: every message comes back as it was, to anybody, and nothing is pushed; for tests of the WebSocket layer.",
     ),
-    key("listener.login", "\"refuse\"", "`open`: everybody is who they say. `refuse`: nobody gets in."),
+    key(
+        "listener.login",
+        "\"refuse\"",
+        "`open`: everybody is who they say; in goim v1, where they say a number, in room 1. `refuse`: nobody gets in.",
+    ),
     key(
         "listener.origins",
         "[]",
@@ -173,7 +183,11 @@ pub const KEYS: &[Key] = &[
         "When the outbox is full: `drop-newest`, `drop-oldest` or `close`. What is dropped is counted.",
     ),
     key("listener.login_ms_max", "5000", "Time to log in (4001 beyond)."),
-    key("listener.heartbeat_ms_max", "480000", "Time between heartbeats (4003 beyond)."),
+    key(
+        "listener.heartbeat_ms_max",
+        "(480000, or 300000 with the dialect `goim-v1`)",
+        "Time between heartbeats (4003 beyond).",
+    ),
     key("listener.linger_ms_max", "2000", "Time a closing connection gets to read its reason."),
     key(
         "listener.tcp_user_timeout_ms",

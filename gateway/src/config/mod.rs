@@ -15,8 +15,8 @@ pub use kafka::{JobFormat, Kafka, Start};
 pub use keys::{KEYS, Key, table};
 pub use layers::Sources;
 pub use settings::{
-    Api, Auth, Backoff, Bind, Dialect, ECHO_PATH, KeyPolicy, Listener, Log, LogFormat, Login, Nodes, Settings, Shard,
-    Shards, SlowPolicy, Transport,
+    Api, ApiV1, Auth, Backoff, Bind, Dialect, ECHO_PATH, KeyPolicy, Listener, Log, LogFormat, Login, Nodes, Settings,
+    Shard, Shards, SlowPolicy, Transport,
 };
 pub use tokens::{HashedToken, Scope, Token, TokenHash};
 

@@ -28,6 +28,9 @@ pub struct Settings {
     pub shard: Shard,
     /// `[api]`.
     pub api: Api,
+    /// `[api_v1]`. `None`: goim v1's calls are not served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_v1: Option<ApiV1>,
     /// `[nodes]`.
     pub nodes: Nodes,
     /// `[log]`.
@@ -49,6 +52,7 @@ impl Default for Settings {
             drain_ms_max: 10_000,
             shard: Shard::default(),
             api: Api::default(),
+            api_v1: None,
             nodes: Nodes::default(),
             log: Log::default(),
             listener: Vec::new(),
@@ -181,7 +185,23 @@ impl Default for Api {
     }
 }
 
-/// `api.auth`.
+/// `[api_v1]`: the HTTP listener for goim v1's pushers. Its limits and tokens are those of `[api]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiV1 {
+    /// Address of the HTTP listener.
+    pub bind: Bind,
+    /// Who may call.
+    pub auth: Auth,
+}
+
+impl Default for ApiV1 {
+    fn default() -> Self {
+        Self { bind: Bind::loopback(7172), auth: Auth::Token }
+    }
+}
+
+/// `api.auth` and `api_v1.auth`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Auth {
@@ -319,8 +339,9 @@ pub struct Listener {
     pub slow_policy: SlowPolicy,
     /// How long a connection may take to log in, milliseconds.
     pub login_ms_max: u32,
-    /// How long a connection may be without a heartbeat, milliseconds.
-    pub heartbeat_ms_max: u32,
+    /// How long a connection may be without a heartbeat, milliseconds. `None`: as long as its goim lets it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heartbeat_ms_max: Option<u32>,
     /// How long a closing connection may take to read its reason, milliseconds.
     pub linger_ms_max: u32,
     /// `TCP_USER_TIMEOUT`, milliseconds. 0: the kernel's.
@@ -341,6 +362,12 @@ impl Listener {
         if self.path.is_empty() {
             self.path = if self.dialect == Dialect::Echo { ECHO_PATH } else { "/sub" }.into();
         }
+        self.heartbeat_ms_max = Some(self.heartbeat_ms());
+    }
+
+    /// How long a connection may be without a heartbeat, milliseconds.
+    pub fn heartbeat_ms(&self) -> u32 {
+        self.heartbeat_ms_max.unwrap_or(if self.dialect == Dialect::GoimV1 { 300_000 } else { 480_000 })
     }
 }
 
@@ -358,7 +385,7 @@ impl Default for Listener {
             stall_ms_max: 30_000,
             slow_policy: SlowPolicy::DropNewest,
             login_ms_max: 5000,
-            heartbeat_ms_max: 480_000,
+            heartbeat_ms_max: None,
             linger_ms_max: 2000,
             tcp_user_timeout_ms: 120_000,
             keepalive_ms: 60_000,
@@ -383,7 +410,7 @@ pub enum Transport {
 pub enum Dialect {
     /// goim v2.
     GoimV2,
-    /// goim v1; named, not in this version.
+    /// goim v1.
     GoimV1,
     /// Every WebSocket message comes back as it was.
     Echo,

@@ -37,7 +37,11 @@ fn errors_name_file_line_key_and_what_would_be_right() {
         ("connections_max = ".into(), &["halley.toml:1"]),
         ("\"a\\nb\" = 1".into(), &["halley.toml:1: a\\nb: unknown field"]),
         (listener("transport = \"udp\""), &["halley.toml:6: listener[0].transport", "udp", "`tcp` or `ws`"]),
-        (listener("dialect = \"goim-v1\""), &["halley.toml:6: listener[0].dialect", "not in this version", "goim-v2"]),
+        (format!("{OPEN}[api_v1]\n"), &["halley.toml:6: api_v1.auth", "api.tokens", "\"none\""]),
+        (
+            format!("{OPEN}[api_v1]\nauth = \"none\"\nbind = \"127.0.0.1:3111\""),
+            &["halley.toml:8: api_v1.bind", "also the address of api.bind"],
+        ),
         (listener("dialect = \"echo\""), &["listener[0].dialect", "transport = \"ws\""]),
         (OPEN.replace("open", "jwt"), &["halley.toml:5: listener[0].login", "not in this version", "\"open\""]),
         (OPEN.replace("open", "hook"), &["listener[0].login", "not in this version"]),
@@ -116,6 +120,18 @@ fn tokens_have_an_end_names_scopes_and_no_doubles() {
     let mixed = format!("\"0123456789abcdef\", {}", many[0]);
     let scopes: Vec<_> = Config::load(&with(&mixed), &host()).expect("right").settings.api.tokens;
     assert_eq!(scopes.iter().map(|token| token.scopes().len()).collect::<Vec<_>>(), [3, 1]);
+}
+
+#[test]
+fn goim_v1_has_its_own_port_and_heartbeat_and_lets_nobody_push_by_default() {
+    let text = format!("{OPEN}dialect = \"goim-v1\"\n[api_v1]\n")
+        .replace("auth = \"none\"", "tokens = [\"0123456789abcdef\"]");
+    let settings = Config::load(&file(&text), &host()).expect("right").settings;
+    let api_v1 = settings.api_v1.expect("it is there");
+    assert_eq!((api_v1.bind.to_string(), api_v1.auth), ("127.0.0.1:7172".into(), Auth::Token));
+    assert_eq!(settings.listener[0].heartbeat_ms_max, Some(300_000));
+    let settings = Config::load(&file(&format!("{OPEN}heartbeat_ms_max = 7000\n")), &host()).expect("right").settings;
+    assert_eq!((settings.listener[0].heartbeat_ms_max, settings.api_v1), (Some(7000), None));
 }
 
 #[test]
@@ -271,7 +287,8 @@ fn every_key_is_documented_with_its_default() {
     let settings = Settings {
         connections_max: Some(1),
         key_connections_max: Some(1),
-        listener: vec![Listener::default()],
+        listener: vec![Listener { heartbeat_ms_max: Some(1), ..Listener::default() }],
+        api_v1: Some(ApiV1::default()),
         kafka: Some(Kafka { client, ..Kafka::default() }),
         ..Settings::default()
     };

@@ -34,6 +34,8 @@ pub enum LoginRule {
     Refuse,
     /// Everybody, as goim does: member, key and room are taken as claimed.
     Open,
+    /// Everybody, as goim v1 does: a number is that member, in room 1; anything else is nobody, in no room.
+    OpenV1,
 }
 
 /// What happens when a key has its maximum of connections and one more logs in.
@@ -188,6 +190,8 @@ pub struct Control {
     policy: Policy,
     /// Fresh random bytes for a generated key.
     random: Box<dyn FnMut() -> [u8; 16] + Send>,
+    /// The number in the last key made for a client of goim v1.
+    v1_sequence: u32,
 }
 
 impl Control {
@@ -198,7 +202,7 @@ impl Control {
             (1..=Policy::KEY_CONNECTIONS_MAX).contains(&policy.key_connections_max),
             "checked by the configuration"
         );
-        Self { writer, policy, random: Box::new(random) }
+        Self { writer, policy, random: Box::new(random), v1_sequence: 0 }
     }
 
     /// The directory, for readers.

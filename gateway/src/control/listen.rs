@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::passed::Passed;
-use crate::config::{Listener, Settings, Transport};
+use crate::config::{Bind, Listener, Settings, Transport};
 
 /// How long a port that is taken is tried, and how often.
 const PORT_PATIENCE: Duration = Duration::from_secs(1);
@@ -24,6 +24,8 @@ pub struct Bound {
     pub listeners: Vec<(Transport, SocketAddr)>,
     /// The HTTP API.
     pub api: SocketAddr,
+    /// goim v1's.
+    pub api_v1: Option<SocketAddr>,
 }
 
 impl Bound {
@@ -33,15 +35,24 @@ impl Bound {
     }
 }
 
+/// A socket for callers.
+#[derive(Debug)]
+pub struct Door {
+    /// Listening.
+    pub socket: TcpListener,
+    /// Whether it was passed by the service manager, and goes on after this process.
+    pub passed: bool,
+}
+
 /// The sockets, listening.
 #[derive(Debug)]
 pub struct Sockets {
     /// In the order of the configuration, for the shards.
     pub listeners: Vec<TcpListener>,
     /// For control.
-    pub api: TcpListener,
-    /// Whether the API's socket was passed by the service manager, and goes on after this process.
-    pub api_passed: bool,
+    pub api: Door,
+    /// For control, if goim v1's calls are served.
+    pub api_v1: Option<Door>,
 }
 
 /// Why a socket does not listen; the text is one sentence for an operator.
@@ -75,6 +86,7 @@ impl Sockets {
     pub fn listen(settings: &Settings) -> Result<Self, ListenError> {
         let mut all = settings.listener.iter().map(|listener| listener.bind.address).collect::<Vec<_>>();
         all.push(settings.api.bind.address);
+        all.extend(settings.api_v1.as_ref().map(|api_v1| api_v1.bind.address));
         let mut given = passed(&all)?;
         let dual_stack = |address: SocketAddr| {
             // Where the configuration also names the port's IPv4 side, the IPv6 socket leaves it alone.
@@ -86,7 +98,7 @@ impl Sockets {
             let socket = match given[at].take() {
                 Some(socket) => adopt(socket, |socket| set_inherited(socket, listener)),
                 None => patiently(|| {
-                    let socket = bind(address, dual_stack(address))?;
+                    let socket = bind_to(address, dual_stack(address))?;
                     set_inherited(&socket, listener)?;
                     listen(socket)
                 }),
@@ -97,30 +109,37 @@ impl Sockets {
                 cause,
             })?);
         }
-        let address = settings.api.bind.address.expect("the API has an address by default");
-        let given = given.pop().flatten();
-        let api_passed = given.is_some();
-        let api = match given {
-            Some(socket) => adopt(socket, |socket| socket.set_tcp_nodelay(true)),
-            None => patiently(|| {
-                let socket = bind(address, dual_stack(address))?;
-                socket.set_tcp_nodelay(true)?;
-                listen(socket)
-            }),
+        let mut given = given.split_off(listeners.len()).into_iter();
+        let mut door = |key: &str, bind: &Bind| {
+            let address = bind.address.expect("an API has an address by default");
+            let given = given.next().flatten();
+            let passed = given.is_some();
+            let socket = match given {
+                Some(socket) => adopt(socket, |socket| socket.set_tcp_nodelay(true)),
+                None => patiently(|| {
+                    let socket = bind_to(address, dual_stack(address))?;
+                    socket.set_tcp_nodelay(true)?;
+                    listen(socket)
+                }),
+            };
+            let socket = socket.map_err(|cause| ListenError { key: key.into(), address, cause })?;
+            Ok(Door { socket, passed })
         };
-        let api = api.map_err(|cause| ListenError { key: "api.bind".into(), address, cause })?;
-        Ok(Self { listeners, api, api_passed })
+        let api = door("api.bind", &settings.api.bind)?;
+        let api_v1 = settings.api_v1.as_ref().map(|api_v1| door("api_v1.bind", &api_v1.bind)).transpose()?;
+        Ok(Self { listeners, api, api_v1 })
     }
 
     /// The addresses as bound.
     pub fn bound(&self, settings: &Settings) -> io::Result<Bound> {
         let listeners = settings.listener.iter().zip(&self.listeners);
         let listeners = listeners.map(|(listener, socket)| Ok((listener.transport, socket.local_addr()?)));
-        Ok(Bound { listeners: listeners.collect::<io::Result<_>>()?, api: self.api.local_addr()? })
+        let api_v1 = self.api_v1.as_ref().map(|door| door.socket.local_addr()).transpose()?;
+        Ok(Bound { listeners: listeners.collect::<io::Result<_>>()?, api: self.api.socket.local_addr()?, api_v1 })
     }
 }
 
-/// The socket that the service manager passed for each address, the API's last. One that none of them names is an error:
+/// The socket that the service manager passed for each address, those of the APIs last. One that none of them names is an error:
 /// its clients would wait for ever.
 fn passed(all: &[Option<SocketAddr>]) -> Result<Vec<Option<TcpListener>>, ListenError> {
     let mut passed = Passed::take();
@@ -158,7 +177,7 @@ fn adopt(socket: TcpListener, set: impl FnOnce(&Socket) -> io::Result<()>) -> io
     listen(socket)
 }
 
-fn bind(address: SocketAddr, dual_stack: bool) -> io::Result<Socket> {
+fn bind_to(address: SocketAddr, dual_stack: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
     // Connections of an earlier process in TIME_WAIT do not keep the port.
     socket.set_reuse_address(true)?;

@@ -18,6 +18,12 @@ pub(super) fn announce(app: &App) {
     if app.config.settings.api.auth == Auth::None && !app.bound.api.ip().is_loopback() {
         tracing::warn!(api = %app.bound.api, "the API lets anybody in who reaches this address (api.auth = \"none\")");
     }
+    let api_v1 = app.config.settings.api_v1.as_ref().map(|api_v1| api_v1.auth).zip(app.bound.api_v1);
+    if let Some((Auth::None, address)) = api_v1
+        && !address.ip().is_loopback()
+    {
+        tracing::warn!(api_v1 = %address, "goim v1's API lets anybody in who reaches this address (api_v1.auth = \"none\")");
+    }
     // One JSON line in every log format: programs wait for it.
     let _ = writeln!(std::io::stderr().lock(), "{}", ready_line(app));
     if app.config.dev {
@@ -32,7 +38,7 @@ fn ready_line(app: &App) -> Value {
         json!({ "transport": transport, "address": address.to_string() })
     });
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    json!({
+    let mut line = json!({
         "event": "ready",
         "level": "INFO",
         "unix_ms": u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
@@ -42,7 +48,11 @@ fn ready_line(app: &App) -> Value {
         "shards": app.config.plan.shards,
         "connections_max": app.config.plan.connections_max,
         "version": env!("CARGO_PKG_VERSION"),
-    })
+    });
+    if let Some(address) = app.bound.api_v1 {
+        line["api_v1"] = address.to_string().into();
+    }
+    line
 }
 
 /// What memory the limits allow at worst.

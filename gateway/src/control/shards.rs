@@ -110,13 +110,15 @@ fn listener(listener: &crate::config::Listener, dev: bool) -> ListenerSettings {
     };
     let dialect = match listener.dialect {
         Dialect::Echo => shard::Dialect::Echo,
-        Dialect::GoimV2 | Dialect::GoimV1 => shard::Dialect::GoimV2,
+        Dialect::GoimV2 => shard::Dialect::GoimV2,
+        Dialect::GoimV1 => shard::Dialect::GoimV1,
     };
     let mut paths = vec![(listener.path.clone(), dialect)];
     if dev && transport == shard::Transport::WebSocket {
         paths.push((ECHO_PATH.into(), shard::Dialect::Echo));
     }
     ListenerSettings {
+        dialect,
         paths,
         origins: listener.origins.clone(),
         outbox_bytes_max: listener.outbox_bytes_max,
@@ -127,7 +129,7 @@ fn listener(listener: &crate::config::Listener, dev: bool) -> ListenerSettings {
             SlowPolicy::Close => shard::SlowPolicy::Close,
         },
         login_ms_max: listener.login_ms_max,
-        heartbeat_ms_max: listener.heartbeat_ms_max,
+        heartbeat_ms_max: listener.heartbeat_ms(),
         linger_ms_max: listener.linger_ms_max,
         ..ListenerSettings::new(transport)
     }

@@ -18,12 +18,12 @@ use super::app::{App, Command, Tallies};
 use super::bell::new_bell;
 use super::decide::{self, Control, LoginRule, Policy};
 use super::http::{self, HttpLimits};
-use super::listen::{Bound, ListenError, Sockets};
+use super::listen::{Bound, Door, ListenError, Sockets};
 use super::machine::{self, Machine};
 use super::shards::{self, RunShard};
 use super::signals::{Signal, Signals};
 use super::{notify, ready};
-use crate::config::{Config, KeyPolicy, Login};
+use crate::config::{Config, Dialect, KeyPolicy, Listener, Login};
 use crate::directory::{DirectoryWriter, HashSecret};
 use crate::dispatch::Dispatch;
 use crate::limits;
@@ -82,7 +82,9 @@ pub fn run(config: Config, run_shard: RunShard) -> Result<(), StartError> {
     runtime.block_on(async {
         machine::spawn(&machine, commands).map_err(system("waiting on an eventfd"))?;
         start_kafka(&app, &machine)?;
-        serve(&app, &machine, signals, sockets.api, sockets.api_passed).await
+        let v1 = sockets.api_v1.map(|door| (door, api::v1::router(&app)));
+        let doors = [(sockets.api, api::router(&app))].into_iter().chain(v1).collect();
+        serve(&app, &machine, signals, doors).await
     })
 }
 
@@ -128,9 +130,13 @@ pub fn assemble(
 /// What logins are judged by.
 fn policy(config: &Config) -> Policy {
     let settings = &config.settings;
-    let rule = |login| if login == Login::Open { LoginRule::Open } else { LoginRule::Refuse };
+    let rule = |listener: &Listener| match (listener.login, listener.dialect) {
+        (Login::Open, Dialect::GoimV1) => LoginRule::OpenV1,
+        (Login::Open, _) => LoginRule::Open,
+        (Login::Refuse | Login::Jwt | Login::Hook, _) => LoginRule::Refuse,
+    };
     Policy {
-        listeners: settings.listener.iter().map(|listener| rule(listener.login)).collect(),
+        listeners: settings.listener.iter().map(rule).collect(),
         key_connections_max: settings.key_connections() as usize,
         key_policy: match settings.key_policy {
             KeyPolicy::Replace => decide::KeyPolicy::Replace,
@@ -159,16 +165,20 @@ async fn serve(
     app: &Arc<App>,
     machine: &RefCell<Machine>,
     signals: Signals,
-    api: std::net::TcpListener,
-    api_passed: bool,
+    doors: Vec<(Door, axum::Router)>,
 ) -> Result<(), StartError> {
     let settings = &app.config.settings;
     let limits = HttpLimits {
         connections_max: settings.api.connections_max,
         head_max: Duration::from_millis(settings.api.request_ms_max.into()),
     };
-    let door = api.try_clone().map_err(system("naming the API's socket twice"))?;
-    http::spawn(api, api::router(app), limits).map_err(system("accepting API connections"))?;
+    let mut own = Vec::new();
+    for (Door { socket, passed }, router) in doors {
+        if !passed {
+            own.push(socket.try_clone().map_err(system("naming the API's socket twice"))?);
+        }
+        http::spawn(socket, router, limits).map_err(system("accepting API connections"))?;
+    }
     let (stop, mut stopped) = unbounded();
     signals.spawn(move |signal| drop(stop.unbounded_send(signal))).map_err(system("reading signals"))?;
     ready::announce(app);
@@ -192,8 +202,8 @@ async fn serve(
     // The kernel takes this ring down some time after the process has ended. Its accept would hold the port until
     // then, and whoever starts the gateway anew would find it taken. A socket that was passed is the service manager's:
     // it goes on listening for the next process.
-    if !api_passed {
-        let _ = socket2::SockRef::from(&door).shutdown(Shutdown::Both);
+    for socket in own {
+        let _ = socket2::SockRef::from(&socket).shutdown(Shutdown::Both);
     }
     Ok(())
 }

@@ -162,6 +162,11 @@ impl Directory {
         rooms
     }
 
+    /// Up to `limit` rooms that goim v1 has a number for, with their members, most members first.
+    pub fn rooms_numbered(&self, limit: usize) -> Vec<(i32, u64)> {
+        self.rooms.numbered(limit)
+    }
+
     /// The room's name as one shard numbers it, or `None` if that number means another room by now.
     pub fn room_name(&self, shard: ShardIndex, room: RoomRef) -> Option<Arc<str>> {
         self.rooms.name(shard, room)

@@ -101,6 +101,13 @@ impl RoomTable {
         top.into_iter().map(|(Reverse(members), name)| RoomCount { name, members }).collect()
     }
 
+    /// Up to `limit` rooms whose names are the decimal numbers of goim v1's rooms, by members, most first.
+    pub(super) fn numbered(&self, limit: usize) -> Vec<(i32, u64)> {
+        let number = |name: &str| name.parse::<i32>().ok().filter(|number| number.to_string() == name);
+        let most = self.first(limit, |name, members| Some((Reverse(members), number(name)?)));
+        most.into_iter().map(|(Reverse(members), number)| (number, members)).collect()
+    }
+
     /// The `limit` smallest of what `pick` makes of the rooms, in order, without sorting all.
     fn first<T: Ord>(&self, limit: usize, pick: impl Fn(&Arc<str>, u64) -> Option<T>) -> Vec<T> {
         let mut first = BinaryHeap::new();

@@ -275,3 +275,17 @@ fn changed_counts_are_published_to_every_shard_of_the_room_and_freed_ones_as_zer
     writer.publish_online(&links);
     assert_eq!((reused.index, online(ZERO, reused)), (in_zero.index, 1));
 }
+
+#[test]
+fn counts_of_numbered_rooms_stop_at_their_maximum() {
+    let most = crate::control::api::v1::COUNTS_MAX;
+    let mut writer = DirectoryWriter::new(1, most + 10, &HashSecret::fixed(1));
+    for name in
+        (0..=most).map(|number| number.to_string()).chain(["1", "7", "7", "01", "+2", "-1", "a", ""].map(Into::into))
+    {
+        writer.order_join(ShardIndex(0), &name).expect("room for it");
+    }
+    let counts = writer.directory().rooms_numbered(most);
+    assert_eq!((counts.len(), &counts[..3]), (most, &[(7, 3), (1, 2), (-1, 1)][..]));
+    assert_eq!(writer.directory().rooms_numbered(most + 10).len(), most + 2, "names that are written as numbers are");
+}

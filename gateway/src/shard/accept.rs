@@ -11,7 +11,7 @@ use crate::stats::ShardStats;
 
 use super::Shard;
 use super::conn::{Phase, Table, flag};
-use super::settings::Transport;
+use super::settings::{Dialect, Transport};
 use super::timers;
 
 /// One accept's place in the ring.
@@ -188,13 +188,15 @@ impl<R: Ring> Shard<R> {
         self.open += 1;
         let settings = &self.settings.listeners[listener];
         let deadline = self.tick + timers::ticks(settings.login_ms_max);
-        let transport = settings.transport;
+        let (transport, dialect) = (settings.transport, settings.dialect);
         let conn = &mut self.table[slot];
         conn.listener = u8::try_from(listener).expect("few listeners");
         conn.deadline = deadline;
         conn.phase = if transport == Transport::WebSocket { Phase::Handshake } else { Phase::Login };
         if transport == Transport::WebSocket {
             conn.set(flag::WEBSOCKET);
+        } else if dialect == Dialect::GoimV1 {
+            conn.set(flag::V1);
         }
         self.wheel.set(&mut self.table, slot, deadline);
         if let Some(drain) = &mut self.draining {

@@ -9,8 +9,8 @@ use crate::reason::{CloseReason, DropReason};
 use crate::sabotage::{Bug, planted};
 
 use super::Shard;
+use super::conn::Class;
 use super::runs::RunIndex;
-use super::settings::Transport;
 
 /// One send of a batch.
 #[derive(Clone, Copy)]
@@ -21,7 +21,7 @@ pub(super) struct Send {
     pub(super) offset: u32,
     pub(super) bytes: u32,
     pub(super) messages: u32,
-    pub(super) transport: Transport,
+    pub(super) class: Class,
     /// It is the front of the connection's outbox.
     pub(super) from_outbox: bool,
 }
@@ -76,7 +76,7 @@ impl<R: Ring> Shard<R> {
             self.stats().sends.add(self.batch.sends.len() as u64);
             let runs = &self.runs;
             let batch = self.batch.sends.iter().map(|send| {
-                let bytes = runs.bytes(send.run, send.transport);
+                let bytes = runs.bytes(send.run, send.class);
                 (send.slot, &bytes[send.offset as usize..])
             });
             self.ring.send(batch, &mut self.failures);
@@ -117,9 +117,9 @@ impl<R: Ring> Shard<R> {
 
     /// The kernel took a part: the rest goes to, or stays in, the outbox.
     pub(super) fn short(&mut self, send: Send, taken: u32) {
-        let Send { slot, run, offset, bytes, messages, transport, from_outbox } = send;
+        let Send { slot, run, offset, bytes, messages, class, from_outbox } = send;
         let all = self.runs.messages(run);
-        let done = messages - (all - self.runs.messages_within(run, transport, offset + taken)).min(messages);
+        let done = messages - (all - self.runs.messages_within(run, class, offset + taken)).min(messages);
         let rest = messages - done;
         let stats = &self.link.stats;
         stats.sent.sub(if planted(Bug::SentTooMuch) { 0 } else { u64::from(rest) });

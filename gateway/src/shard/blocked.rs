@@ -74,7 +74,7 @@ impl<R: Ring> Shard<R> {
         self.open_outbox(slot);
         let outbox = self.table[slot].outbox;
         let messages = self.runs.messages(run);
-        let bytes = self.bytes_of(run, self.transport(slot));
+        let bytes = self.bytes_of(run, self.class(slot));
         if messages > 0 && !self.make_room(slot, bytes, messages) {
             return;
         }
@@ -123,10 +123,10 @@ impl<R: Ring> Shard<R> {
     /// with `u32::MAX` all of them.
     pub(super) fn drop_unbegun(&mut self, slot: Slot, reason: DropReason, bytes_max: u32) {
         let Some(outbox) = Some(self.table[slot].outbox).filter(|outbox| *outbox != 0) else { return };
-        let transport = self.transport(slot);
+        let class = self.class(slot);
         while bytes_max == u32::MAX || self.outboxes.bytes(outbox) > bytes_max {
             let runs = &self.runs;
-            let length = |run| u32::try_from(runs.bytes(run, transport).len()).unwrap_or(u32::MAX);
+            let length = |run| u32::try_from(runs.bytes(run, class).len()).unwrap_or(u32::MAX);
             let Some(front) = self.outboxes.pop_unbegun(outbox, length) else { break };
             self.stats().queued.sub(u64::from(front.messages));
             self.count_dropped(reason, front.messages);
@@ -148,9 +148,9 @@ impl<R: Ring> Shard<R> {
         if outbox == 0 {
             return;
         }
-        let transport = self.transport(slot);
+        let class = self.class(slot);
         while let Some(front) = self.outboxes.front(outbox) {
-            let bytes = self.bytes_of(front.run, transport) - front.offset;
+            let bytes = self.bytes_of(front.run, class) - front.offset;
             self.outboxes.pop(outbox, bytes);
             self.stats().queued.sub(u64::from(front.messages));
             self.count_dropped(DropReason::Closed, front.messages);

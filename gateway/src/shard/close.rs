@@ -18,7 +18,6 @@ use super::Shard;
 use super::chunks::ChunkIndex;
 use super::conn::{Conn, Phase, flag};
 use super::flush::Said;
-use super::settings::Transport;
 use super::timers;
 
 /// Told to a client that never finished its HTTP request.
@@ -118,7 +117,7 @@ impl<R: Ring> Shard<R> {
             let kick = Packet { version: 1, operation: operation::KICK, sequence: 0, body: &body[..bytes] };
             self.write_packet(slot, &kick);
         }
-        if self.transport(slot) == Transport::WebSocket {
+        if self.class(slot).is_websocket() {
             let mut frame = [0; CONTROL_BYTES_MAX];
             let bytes = close_frame(Some(code), text, &mut frame);
             self.reply.extend_from_slice(&frame[..bytes]);

@@ -7,6 +7,7 @@ use halley_ring::Slot;
 
 use crate::ids::Generation;
 use crate::reason::CloseReason;
+use crate::sabotage::{Bug, planted};
 
 use super::accepts::SetIndex;
 
@@ -73,6 +74,27 @@ pub(super) mod flag {
     pub(in crate::shard) const ECHO: u32 = 1 << 17;
     /// Was read after its deadline for a login.
     pub(in crate::shard) const LAST_READ: u32 = 1 << 18;
+    /// Speaks goim v1.
+    pub(in crate::shard) const V1: u32 = 1 << 19;
+}
+
+/// How a connection reads what it gets: what picks the bytes of a run, and where they begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    Tcp,
+    WebSocket,
+    TcpV1,
+    WebSocketV1,
+}
+
+impl Class {
+    pub(super) fn is_websocket(self) -> bool {
+        matches!(self, Self::WebSocket | Self::WebSocketV1)
+    }
+
+    pub(super) fn is_v1(self) -> bool {
+        matches!(self, Self::TcpV1 | Self::WebSocketV1)
+    }
 }
 
 /// What every turn may touch of a connection. Indices are one more than the place they name; 0 is none.
@@ -119,6 +141,18 @@ impl Conn {
 
     pub(super) fn clear(&mut self, flags: u32) {
         self.flags &= !flags;
+    }
+
+    /// How it reads what it gets.
+    pub(super) fn class(&self) -> Class {
+        const BOTH: u32 = flag::WEBSOCKET | flag::V1;
+        let spoken = if planted(Bug::V1ReadsV2) { self.flags & !flag::V1 } else { self.flags };
+        match spoken & BOTH {
+            0 => Class::Tcp,
+            flag::WEBSOCKET => Class::WebSocket,
+            flag::V1 => Class::TcpV1,
+            _ => Class::WebSocketV1,
+        }
     }
 
     /// Whether sends must queue up.

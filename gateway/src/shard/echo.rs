@@ -16,7 +16,7 @@ use crate::reason::CloseReason;
 
 use super::Shard;
 use super::chunks::ChunkIndex;
-use super::conn::{Phase, flag};
+use super::conn::{Class, Phase, flag};
 use super::flush::Said;
 use super::receive::{Input, frame_reason};
 use super::timers;
@@ -131,7 +131,7 @@ impl<R: Ring> Shard<R> {
             return;
         }
         while let Some(front) = self.outboxes.front(held) {
-            let bytes = self.bytes_of(front.run, super::Transport::WebSocket);
+            let bytes = self.bytes_of(front.run, Class::WebSocket);
             self.outboxes.pop(held, bytes);
             self.runs.unpin(front.run);
         }

@@ -15,10 +15,9 @@ use crate::sabotage::{Bug, planted};
 
 use super::Shard;
 use super::batch::Send;
-use super::conn::{Phase, flag};
+use super::conn::{Class, Conn, Phase, flag};
 use super::outbox::SlotList;
 use super::runs::RunIndex;
-use super::settings::Transport;
 
 /// Members that one room is served before the next one has its turn.
 const ROOM_QUANTUM: u32 = 1024;
@@ -158,8 +157,8 @@ impl<R: Ring> Shard<R> {
             }
             let Some(front) = self.outboxes.front(conn.outbox) else { continue };
             *left -= 1;
-            let transport = self.transport(slot);
-            let bytes = self.bytes_of(front.run, transport) - front.offset;
+            let class = self.class(slot);
+            let bytes = self.bytes_of(front.run, class) - front.offset;
             self.stats().queued.sub(u64::from(front.messages));
             self.push(Send {
                 slot,
@@ -167,7 +166,7 @@ impl<R: Ring> Shard<R> {
                 offset: front.offset,
                 bytes,
                 messages: front.messages,
-                transport,
+                class,
                 from_outbox: true,
             });
         }
@@ -200,9 +199,9 @@ impl<R: Ring> Shard<R> {
                     self.runs.release(run);
                 }
                 Said::Run(run) => {
-                    let transport = self.transport(slot);
-                    let bytes = self.bytes_of(run, transport);
-                    self.push(Send { slot, run, offset: 0, bytes, messages: 0, transport, from_outbox: false });
+                    let class = self.class(slot);
+                    let bytes = self.bytes_of(run, class);
+                    self.push(Send { slot, run, offset: 0, bytes, messages: 0, class, from_outbox: false });
                     self.batch.spent.push(run);
                 }
                 Said::All => {
@@ -236,7 +235,7 @@ impl<R: Ring> Shard<R> {
                 let stale = conn.generation != word.generation() && !planted(Bug::ConnectionGenerationIgnored);
                 if stale || !conn.takes_pushes() {
                     self.reject(Reject::StaleConnection);
-                } else if self.accept_sets.accepts(conn.accepts, operation) {
+                } else if self.wants(conn, operation) {
                     self.deliver(word.slot(), run);
                 }
             }
@@ -263,8 +262,8 @@ impl<R: Ring> Shard<R> {
                 *left -= 1;
                 let slot = Slot(self.queues.all.cursor);
                 let conn = &self.table[slot];
-                let accepts = self.accept_sets.accepts(conn.accepts, self.queues.all.operation);
-                if conn.takes_pushes() && (accepts || planted(Bug::AcceptsIgnored)) {
+                let wants = self.wants(conn, self.queues.all.operation);
+                if conn.takes_pushes() && (wants || planted(Bug::AcceptsIgnored)) {
                     self.deliver(slot, run);
                 }
             }
@@ -365,11 +364,22 @@ impl<R: Ring> Shard<R> {
         Some(run)
     }
 
+    /// Whether a push to keys, members or all is for the connection. goim v1 knows no accepted operations: all are.
+    fn wants(&self, conn: &Conn, operation: i32) -> bool {
+        self.accept_sets.accepts(conn.accepts, operation) || conn.has(flag::V1)
+    }
+
     /// One connection's turn in a pass.
     fn deliver(&mut self, slot: Slot, run: RunIndex) {
         let messages = self.runs.messages(run);
         let stats = &self.link.stats;
         stats.offered.add(u64::from(messages));
+        let class = self.class(slot);
+        if class.is_v1() && !self.runs.translate(run) {
+            self.count_dropped(DropReason::Closed, messages);
+            self.end(slot, CloseReason::OutboxPool);
+            return;
+        }
         if self.table[slot].is_blocked() && !planted(Bug::OutboxOvertaken) {
             self.append(slot, run);
             return;
@@ -385,13 +395,12 @@ impl<R: Ring> Shard<R> {
                 return;
             }
         }
-        let transport = self.transport(slot);
-        let bytes = self.bytes_of(run, transport);
-        self.push(Send { slot, run, offset: 0, bytes, messages, transport, from_outbox: false });
+        let bytes = self.bytes_of(run, class);
+        self.push(Send { slot, run, offset: 0, bytes, messages, class, from_outbox: false });
     }
 
-    pub(super) fn bytes_of(&self, run: RunIndex, transport: Transport) -> u32 {
-        u32::try_from(self.runs.bytes(run, transport).len()).unwrap_or(u32::MAX)
+    pub(super) fn bytes_of(&self, run: RunIndex, class: Class) -> u32 {
+        u32::try_from(self.runs.bytes(run, class).len()).unwrap_or(u32::MAX)
     }
 
     /// The operation of a run of one message.

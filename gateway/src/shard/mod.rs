@@ -32,6 +32,7 @@ mod runs;
 mod settings;
 mod thread;
 mod timers;
+mod v1;
 
 #[cfg(test)]
 mod tests;
@@ -54,7 +55,7 @@ use self::accept::Acceptor;
 use self::accepts::AcceptSets;
 use self::batch::Batch;
 use self::chunks::Chunks;
-use self::conn::{Phase, Table, flag};
+use self::conn::{Class, Phase, Table, flag};
 use self::flush::Queues;
 use self::outbox::{Outboxes, SlotList};
 use self::reports::Debts;
@@ -227,8 +228,8 @@ impl<R: Ring> Shard<R> {
         &self.settings.listeners[usize::from(self.table[slot].listener)]
     }
 
-    fn transport(&self, slot: Slot) -> Transport {
-        if self.table[slot].has(flag::WEBSOCKET) { Transport::WebSocket } else { Transport::Tcp }
+    fn class(&self, slot: Slot) -> Class {
+        self.table[slot].class()
     }
 
     /// Takes every completion and marks what it makes possible.

@@ -1,6 +1,7 @@
 //! Receiving: batches of receives into scratch, decoding, and what stays of unfinished packets.
 
 use halley_protocol::packet::{self, PacketReject};
+use halley_protocol::v1;
 use halley_protocol::websocket::encode::{CONTROL_BYTES_MAX, control_frame};
 use halley_protocol::websocket::frame::Event;
 use halley_protocol::websocket::frame::FrameReject;
@@ -219,10 +220,14 @@ impl<R: Ring> Shard<R> {
             match self.decode(slot, chunk)? {
                 Input::NeedMore => return Ok(()),
                 Input::Nothing => {}
-                Input::Request(request) => self.serve(slot, chunk, &request),
+                Input::Request(request) => self.serve(slot, chunk, &request)?,
                 Input::Ping(payload) => self.pong(slot, chunk, payload),
                 Input::Echo(echo) => self.echo(slot, chunk, echo)?,
                 Input::Upgraded(Dialect::GoimV2) => self.table[slot].phase = Phase::Login,
+                Input::Upgraded(Dialect::GoimV1) => {
+                    self.table[slot].phase = Phase::Login;
+                    self.table[slot].set(flag::V1);
+                }
                 Input::Upgraded(Dialect::Echo) => self.begin_echo(slot),
                 Input::Closed(code) => self.answer_close(slot, code),
             }
@@ -252,15 +257,19 @@ impl<R: Ring> Shard<R> {
         match self.table[slot].phase {
             Phase::Handshake => self.decode_handshake(slot, chunk),
             _ if self.table[slot].has(flag::ECHO) => self.decode_echo(chunk),
-            _ if self.table[slot].has(flag::WEBSOCKET) => self.decode_frame(chunk),
-            _ => self.decode_packet(chunk),
+            _ if self.table[slot].has(flag::WEBSOCKET) => self.decode_frame(chunk, self.packet_bytes_max(slot)),
+            _ => self.decode_packet(chunk, self.packet_bytes_max(slot)),
         }
     }
 
-    fn decode_packet(&mut self, chunk: ChunkIndex) -> Result<Input, CloseReason> {
+    fn packet_bytes_max(&self, slot: Slot) -> usize {
+        if self.table[slot].has(flag::V1) { v1::PACKET_BYTES_MAX } else { packet::PACKET_BYTES_MAX }
+    }
+
+    fn decode_packet(&mut self, chunk: ChunkIndex, bytes_max: usize) -> Result<Input, CloseReason> {
         let (bytes, state) = self.chunks.parts(chunk);
         let cursor = &mut state.cursor;
-        match packet::decode(&bytes[cursor.read..cursor.filled]) {
+        match packet::decode_within(&bytes[cursor.read..cursor.filled], bytes_max) {
             Ok(None) => Ok(Input::NeedMore),
             Ok(Some(packet)) => {
                 let end = cursor.read + packet.bytes();
@@ -272,7 +281,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn decode_frame(&mut self, chunk: ChunkIndex) -> Result<Input, CloseReason> {
+    fn decode_frame(&mut self, chunk: ChunkIndex, packet_bytes_max: usize) -> Result<Input, CloseReason> {
         let (bytes, state) = self.chunks.parts(chunk);
         let event = state.frames.next(FRAME_LIMITS, bytes, &mut state.cursor).map_err(frame_reason)?;
         match event {
@@ -281,7 +290,8 @@ impl<R: Ring> Shard<R> {
             Some(Event::Ping { range }) => Ok(Input::Ping(range)),
             Some(Event::Close { code }) => Ok(Input::Closed(code)),
             Some(Event::Message { kind, range }) => {
-                let packet = packet::decode_message(&bytes[range.clone()]).map_err(|reject| match kind {
+                let packet = packet::decode_message_within(&bytes[range.clone()], packet_bytes_max);
+                let packet = packet.map_err(|reject| match kind {
                     MessageKind::Text => CloseReason::FrameWrongType,
                     MessageKind::Binary => packet_reason(reject),
                 })?;

@@ -9,14 +9,13 @@ use halley_protocol::packet::{BODY_BYTES_MAX, Packet};
 use halley_ring::{Ring, Slot};
 
 use crate::order::Ask;
-use crate::reason::Reject;
+use crate::reason::{CloseReason, Reject};
 
 use super::Shard;
 use super::accepts;
 use super::chunks::ChunkIndex;
 use super::close::append_packet;
 use super::conn::{Phase, flag};
-use super::settings::Transport;
 use super::timers;
 
 /// Packets of one connection that a turn serves: one connection cannot hold its shard up.
@@ -60,28 +59,29 @@ impl Ask {
 }
 
 impl<R: Ring> Shard<R> {
-    /// Serves one packet. Before the login everything but the login is ignored, as goim does.
-    pub(super) fn serve(&mut self, slot: Slot, chunk: ChunkIndex, request: &Request) {
+    /// Serves one packet. Before the login everything but the login is ignored, as goim v2 does.
+    pub(super) fn serve(&mut self, slot: Slot, chunk: ChunkIndex, request: &Request) -> Result<(), CloseReason> {
         self.stats().packets.add(1);
         match self.table[slot].phase {
+            Phase::Login | Phase::Open if self.table[slot].has(flag::V1) => return self.serve_v1(slot, chunk, request),
             Phase::Login if request.operation == operation::AUTH => self.ask_control(slot, chunk, request),
             Phase::Open => self.serve_open(slot, chunk, request),
             _ => {}
         }
+        Ok(())
     }
 
     fn serve_open(&mut self, slot: Slot, chunk: ChunkIndex, request: &Request) {
         let marked = self.table[slot].has(flag::MARKED);
         match request.operation {
             operation::HEARTBEAT => {
-                let heartbeat = timers::ticks(self.listener(slot).heartbeat_ms_max);
-                self.table[slot].deadline = self.tick + heartbeat;
+                self.heard_heartbeat(slot);
                 self.reply_online(slot, request, operation::HEARTBEAT_REPLY);
             }
             // goim runs into the branch of its own heartbeat reply.
             operation::HEARTBEAT_REPLY => self.reply_online(slot, request, operation::HEARTBEAT_REPLY),
             // goim writes its body raw, which is empty, on TCP; as a packet on WebSocket.
-            operation::RAW if self.transport(slot) == Transport::Tcp => {}
+            operation::RAW if !self.class(slot).is_websocket() => {}
             operation::CHANGE_ROOM => self.ask_control(slot, chunk, request),
             operation::SUBSCRIBE => self.subscribe(slot, chunk, request, true),
             operation::UNSUBSCRIBE => self.subscribe(slot, chunk, request, false),
@@ -90,8 +90,14 @@ impl<R: Ring> Shard<R> {
         }
     }
 
+    /// The deadline begins anew.
+    pub(super) fn heard_heartbeat(&mut self, slot: Slot) {
+        let heartbeat = timers::ticks(self.listener(slot).heartbeat_ms_max);
+        self.table[slot].deadline = self.tick + heartbeat;
+    }
+
     /// Hands the packet to control. `receive` decodes no packet without a buffer in reserve.
-    fn ask_control(&mut self, slot: Slot, chunk: ChunkIndex, request: &Request) {
+    pub(super) fn ask_control(&mut self, slot: Slot, chunk: ChunkIndex, request: &Request) {
         let mut ask = self.asks.pop().expect("a buffer in reserve");
         let (bytes, _) = self.chunks.parts(chunk);
         let body = &bytes[request.body.clone()];

@@ -1,14 +1,16 @@
 //! Runs: the bytes that many connections get, held once, counted by plain references.
 //!
 //! A run is one message (its payload as dispatch encoded it), several messages joined by one copy, or a
-//! reply to one connection. Joined runs and replies lie in blocks of one array.
+//! reply to one connection. Joined runs and replies lie in blocks of one array, and so does what goim v1's clients get
+//! of a run: one more copy, made when the first of them is met.
 
-use halley_protocol::push;
+use halley_protocol::{push, v1};
 
 use crate::payload::Payload;
+use crate::sabotage::{Bug, planted};
 
 use super::blocks::Blocks;
-use super::settings::Transport;
+use super::conn::Class;
 
 /// A run's place in the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +30,18 @@ enum Body {
     Reply { unit: u32, class: u8, bytes: u32, echo: bool },
 }
 
+/// A run as goim v1's clients get it: a block of the array.
+#[derive(Clone, Copy)]
+struct Translation {
+    unit: u32,
+    class: u8,
+    websocket_start: u8,
+}
+
 struct Run {
     body: Body,
+    /// `None` as long as no client of goim v1 is to get it.
+    v1: Option<Translation>,
     /// Who keeps the run: the pass it makes, and outbox entries.
     references: u32,
     /// How many of these are outbox entries.
@@ -129,7 +141,7 @@ impl Runs {
 
     /// Puts a body into a place that `has_place` found; the caller holds the only reference.
     fn put(&mut self, body: Body, messages: u32) -> RunIndex {
-        let run = Run { body, references: 1, pins: 0, messages };
+        let run = Run { body, v1: None, references: 1, pins: 0, messages };
         if self.free == 0 {
             self.places.push(run);
             return RunIndex(u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX));
@@ -158,29 +170,73 @@ impl Runs {
         }
     }
 
-    /// What a connection of this transport gets.
-    pub(super) fn bytes(&self, run: RunIndex, transport: Transport) -> &[u8] {
-        let (unit, bytes, first) = match (&self.at(run).body, transport) {
-            (Body::Message(payload), Transport::Tcp) => return payload.inner(),
-            (Body::Message(payload), Transport::WebSocket) => return payload.websocket(),
-            (Body::Block { unit, bytes, .. }, Transport::Tcp) => (*unit, *bytes, push::INNER_START),
-            (Body::Block { unit, bytes, websocket_start, .. }, Transport::WebSocket) => {
+    /// What a connection of this class gets; of goim v1, once the run is translated.
+    pub(super) fn bytes(&self, run: RunIndex, class: Class) -> &[u8] {
+        let (unit, bytes, first) = match (&self.at(run).body, class) {
+            (Body::Message(payload), Class::Tcp) => return payload.inner(),
+            (Body::Message(payload), Class::WebSocket) => return payload.websocket(),
+            (Body::Block { unit, bytes, .. }, Class::Tcp) => (*unit, *bytes, push::INNER_START),
+            (Body::Block { unit, bytes, websocket_start, .. }, Class::WebSocket) => {
                 (*unit, *bytes, usize::from(*websocket_start))
             }
             (Body::Reply { unit, bytes, .. }, _) => (*unit, *bytes, 0),
+            (Body::Message(_) | Body::Block { .. }, Class::TcpV1 | Class::WebSocketV1) => return self.v1(run, class),
             (Body::Free(_), _) => unreachable!("a free run has no bytes"),
         };
         let start = (unit * UNIT) as usize;
         &self.array[start + first..start + bytes as usize]
     }
 
-    /// How many of the run's messages end within the first `taken` bytes of what this transport gets.
-    pub(super) fn messages_within(&self, run: RunIndex, transport: Transport, taken: u32) -> u32 {
+    fn v1(&self, run: RunIndex, class: Class) -> &[u8] {
+        let translation = self.at(run).v1.expect("translated when its first reader was met");
+        let first = if class == Class::TcpV1 { v1::HEADROOM } else { usize::from(translation.websocket_start) };
+        let start = (translation.unit * UNIT) as usize;
+        &self.array[start + first..start + self.v1_bytes(run)]
+    }
+
+    /// Bytes of a run of messages in goim v1's words, the room for the frame header included.
+    fn v1_bytes(&self, run: RunIndex) -> usize {
+        v1::HEADROOM + self.bytes(run, Class::Tcp).len()
+    }
+
+    /// Sees to it that goim v1's clients can get the run; `false` when the array is used up, or when more bytes would be
+    /// pinned than may be.
+    pub(super) fn translate(&mut self, run: RunIndex) -> bool {
+        if self.at(run).v1.is_some() || self.at(run).messages == 0 {
+            return true;
+        }
+        let bytes = self.v1_bytes(run);
+        let pinned = if self.at(run).pins > 0 { bytes as u64 } else { 0 };
+        if self.pinned_bytes[0] + pinned > self.pinned_bytes_max[0] {
+            return false;
+        }
+        let Ok(units) = u32::try_from(bytes.div_ceil(UNIT as usize)) else { return false };
+        let class = Blocks::class(units);
+        let Some(unit) = self.blocks.take(class) else { return false };
+        let start = (unit * UNIT) as usize;
+        let (inner, end) = (start + v1::HEADROOM, start + bytes);
+        match &self.places[run.0 as usize].body {
+            Body::Message(payload) => self.array[inner..end].copy_from_slice(payload.inner()),
+            Body::Block { unit, bytes, .. } => {
+                let from = (unit * UNIT) as usize;
+                self.array.copy_within(from + push::INNER_START..from + *bytes as usize, inner);
+            }
+            Body::Reply { .. } | Body::Free(_) => unreachable!("only messages are counted"),
+        }
+        let websocket_start = v1::seal(&mut self.array[start..end]);
+        self.places[run.0 as usize].v1 = Some(Translation { unit, class, websocket_start });
+        self.pinned_bytes[0] += pinned;
+        true
+    }
+
+    /// How many of the run's messages end within the first `taken` bytes of what this class gets.
+    pub(super) fn messages_within(&self, run: RunIndex, class: Class, taken: u32) -> u32 {
         if self.at(run).messages == 0 {
             return 0;
         }
-        let whole = self.bytes(run, transport);
-        let inner = self.bytes(run, Transport::Tcp);
+        let whole = self.bytes(run, class);
+        // goim v1's packets are as long.
+        let inner = self.bytes(run, Class::Tcp);
         let before = whole.len() - inner.len();
         let within = (taken as usize).saturating_sub(before);
         let count = push::packets(inner).take_while(|packet| packet.end <= within).count();
@@ -189,7 +245,8 @@ impl Runs {
 
     /// The bytes that the run itself holds, for the bound on pinned runs.
     fn held_bytes(&self, run: RunIndex) -> u64 {
-        self.bytes(run, Transport::WebSocket).len() as u64
+        let v1 = if self.at(run).v1.is_some() { self.v1_bytes(run) } else { 0 };
+        (self.bytes(run, Class::WebSocket).len() + v1) as u64
     }
 
     /// Which of the two bounds on pinned bytes holds for the run.
@@ -229,6 +286,11 @@ impl Runs {
         if entry.references > 0 {
             return;
         }
+        if let Some(Translation { unit, class, .. }) = entry.v1.take()
+            && !planted(Bug::V1BlockKept)
+        {
+            self.blocks.give(unit, class);
+        }
         match std::mem::replace(&mut entry.body, Body::Free(self.free)) {
             Body::Block { unit, class, .. } | Body::Reply { unit, class, .. } => self.blocks.give(unit, class),
             Body::Message(_) => {}
@@ -265,15 +327,58 @@ mod tests {
         let payloads = [Payload::encode(1000, b"one"), Payload::encode(1001, b"three")];
         let inner: Vec<u8> = payloads.iter().flat_map(|payload| payload.inner().to_vec()).collect();
         let run = runs.joined(u32::try_from(inner.len()).expect("small"), 2, payloads.iter()).expect("room");
-        assert_eq!(runs.bytes(run, Transport::Tcp), inner);
-        let websocket = runs.bytes(run, Transport::WebSocket);
+        assert_eq!(runs.bytes(run, Class::Tcp), inner);
+        let websocket = runs.bytes(run, Class::WebSocket);
         assert_eq!(websocket[..2], [0x82, 16 + u8::try_from(inner.len()).expect("small")]);
         assert_eq!(websocket[18..], inner);
         let first = u32::try_from(payloads[0].inner().len()).expect("small");
-        assert_eq!(runs.messages_within(run, Transport::Tcp, first - 1), 0);
-        assert_eq!(runs.messages_within(run, Transport::Tcp, first), 1);
-        assert_eq!(runs.messages_within(run, Transport::WebSocket, 18 + first), 1);
-        assert_eq!(runs.messages_within(run, Transport::WebSocket, 18 + first - 1), 0);
+        assert_eq!(runs.messages_within(run, Class::Tcp, first - 1), 0);
+        assert_eq!(runs.messages_within(run, Class::Tcp, first), 1);
+        assert_eq!(runs.messages_within(run, Class::WebSocket, 18 + first), 1);
+        assert_eq!(runs.messages_within(run, Class::WebSocket, 18 + first - 1), 0);
+    }
+
+    #[test]
+    fn what_v1_gets_is_made_once_and_counted_while_it_is_pinned() {
+        let mut runs = runs();
+        let payloads = [Payload::encode(1000, b"one"), Payload::encode(1001, b"three")];
+        let bytes = payloads.iter().map(|payload| payload.inner().len()).sum::<usize>();
+        let joined = runs.joined(u32::try_from(bytes).expect("small"), 2, payloads.iter()).expect("room");
+        let [one, _] = payloads;
+        let single = runs.message(one).expect("room");
+        for run in [joined, single] {
+            assert!(runs.pin(run));
+            let before = runs.pinned_bytes();
+            assert!(runs.translate(run) && runs.translate(run));
+            assert_eq!(runs.pinned_bytes() - before, 10 + runs.bytes(run, Class::TcpV1).len() as u64);
+        }
+        let v1 = [&[0, 0, 0, 19, 0, 16, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0][..], b"one"].concat();
+        assert_eq!(runs.bytes(single, Class::TcpV1), v1);
+        assert_eq!(runs.bytes(single, Class::WebSocketV1), [&[0x82, 19][..], &v1].concat());
+        assert_eq!(runs.bytes(joined, Class::WebSocketV1)[..21], [&[0x82, 40][..], &v1].concat());
+        assert_eq!(runs.messages_within(joined, Class::WebSocketV1, 20), 0);
+        assert_eq!(runs.messages_within(joined, Class::WebSocketV1, 21), 1);
+        assert_eq!(runs.bytes(joined, Class::Tcp)[6..12], [0, 1, 0, 0, 3, 232], "v2 gets what it got before");
+        for run in [joined, single] {
+            runs.unpin(run);
+            runs.release(run);
+        }
+        assert_eq!((runs.live(), runs.pinned_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn what_v1_gets_has_an_end_too() {
+        let mut runs = runs();
+        let run = runs.message(Payload::encode(1, &[0; 500])).expect("room");
+        assert!(runs.pin(run));
+        assert!(!runs.translate(run), "with it more bytes would be pinned than may be");
+        runs.unpin(run);
+        assert!(runs.translate(run));
+        let big = runs.message(Payload::encode(1, &[0; 5000])).expect("room");
+        assert!(!runs.translate(big), "the array has no such block");
+        runs.release(run);
+        runs.release(big);
+        assert_eq!(runs.live(), 0);
     }
 
     #[test]

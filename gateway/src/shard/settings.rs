@@ -14,11 +14,13 @@ pub enum Transport {
     WebSocket,
 }
 
-/// What a path of a WebSocket listener speaks.
+/// What is spoken on a listener, or on a path of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
     /// goim v2.
     GoimV2,
+    /// goim v1.
+    GoimV1,
     /// Every message comes back as it was.
     Echo,
 }
@@ -39,6 +41,8 @@ pub enum SlowPolicy {
 pub struct ListenerSettings {
     /// How its clients speak.
     pub transport: Transport,
+    /// What is spoken over TCP; over WebSocket the path says it.
+    pub dialect: Dialect,
     /// The paths of the WebSocket handshake, and what is spoken there.
     pub paths: Vec<(String, Dialect)>,
     /// Origins that may connect by WebSocket; empty: all.
@@ -118,10 +122,11 @@ impl ShardSettings {
 }
 
 impl ListenerSettings {
-    /// The defaults for a transport.
+    /// The defaults for a transport, with goim v2.
     pub fn new(transport: Transport) -> Self {
         Self {
             transport,
+            dialect: Dialect::GoimV2,
             paths: vec![("/sub".into(), Dialect::GoimV2)],
             origins: Vec::new(),
             outbox_bytes_max: 64 * 1024,
@@ -131,5 +136,12 @@ impl ListenerSettings {
             heartbeat_ms_max: 480_000,
             linger_ms_max: 2000,
         }
+    }
+
+    /// The same in another dialect.
+    #[must_use]
+    pub fn speaking(self, dialect: Dialect) -> Self {
+        let paths = self.paths.into_iter().map(|(path, _)| (path, dialect)).collect();
+        Self { dialect, paths, ..self }
     }
 }

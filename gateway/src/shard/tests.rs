@@ -16,4 +16,5 @@ mod sim;
 mod slow;
 mod steady;
 mod targets;
+mod v1;
 mod world;

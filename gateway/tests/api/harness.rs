@@ -82,6 +82,7 @@ fn run_with_links(config: Config, links: Arc<[Arc<ShardLink>]>, test: impl Async
                 (Transport::Ws, ([127, 0, 0, 1], 3102).into()),
             ],
             api: ([127, 0, 0, 1], 3111).into(),
+            api_v1: None,
         };
         let bell = Arc::new(bell::new_bell().expect("an eventfd"));
         let (app, machine, commands) = start::assemble(config, bound, links, Arc::clone(&bell));
@@ -92,6 +93,11 @@ fn run_with_links(config: Config, links: Arc<[Arc<ShardLink>]>, test: impl Async
 }
 
 impl Gateway {
+    /// The same gateway behind another door.
+    pub(crate) fn with_router(&self, router: Router) -> Self {
+        Self { router, app: Arc::clone(&self.app), bell: Arc::clone(&self.bell) }
+    }
+
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = TowerToHyperService::new(self.router.clone()).call(request).await.expect("infallible");
         let (parts, body) = response.into_parts();

@@ -7,4 +7,5 @@ mod harness;
 mod program;
 mod push;
 mod server;
+mod v1;
 mod views;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::{goim, rfc6455};
+use crate::{goim, goim_v1, rfc6455};
 
 /// Set to write the pages anew.
 const WRITE: &str = "HALLEY_CONFORMANCE_WRITE";
@@ -27,13 +27,16 @@ fn rfc() -> String {
 
 fn goim() -> String {
     let mut out = String::from(
-        "# goim v2, rule by rule\n\n\
-         Generated from `gateway/tests/conformance/goim.rs`, where each rule is tried against a live server; a test compares.\n\
-         Rules about gRPC, Redis and discovery are goim's inside and not kept.\n\n\
-         | about | rule |\n|---|---|\n",
+        "# goim, rule by rule\n\n\
+         Generated from `gateway/tests/conformance/goim.rs` and `goim_v1.rs`, where each rule is tried against a live server; a\n\
+         test compares. Rules about gRPC, Redis and discovery are goim's inside and not kept.\n\n",
     );
-    for rule in goim::RULES {
-        let _ = writeln!(out, "| {} | {} |", rule.part, rule.words);
+    for (version, rules) in [("v2", goim::RULES), ("v1", goim_v1::RULES)] {
+        let _ = writeln!(out, "{}## goim {version}\n", if version == "v1" { "\n" } else { "" });
+        out.push_str("| about | rule |\n|---|---|\n");
+        for rule in rules {
+            let _ = writeln!(out, "| {} | {} |", rule.part, rule.words);
+        }
     }
     out
 }

@@ -2,7 +2,7 @@
 // long: a list, and a short function for each of its rules
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use halley_protocol::websocket::client as websocket;
@@ -19,7 +19,7 @@ pub(crate) struct Rule {
     check: fn(&Gateway),
 }
 
-const fn rule(part: &'static str, words: &'static str, check: fn(&Gateway)) -> Rule {
+pub(crate) const fn rule(part: &'static str, words: &'static str, check: fn(&Gateway)) -> Rule {
     Rule { part, words, check }
 }
 
@@ -121,9 +121,13 @@ pub(crate) fn run() -> Vec<String> {
     // A third listener with a short deadline for heartbeats.
     let third =
         "[[listener]]\nbind = \"127.0.0.1:0\"\ntransport = \"tcp\"\nlogin = \"open\"\nheartbeat_ms_max = 3000\n";
-    let gateway = Gateway::start(&format!("{OPEN}{LISTENERS}{third}"));
+    run_all(&Gateway::start(&format!("{OPEN}{LISTENERS}{third}")), RULES)
+}
+
+/// Runs rules at once; what went wrong.
+pub(crate) fn run_all(gateway: &Gateway, rules: &[Rule]) -> Vec<String> {
     std::thread::scope(|scope| {
-        let running: Vec<_> = RULES.iter().map(|rule| (rule, scope.spawn(|| (rule.check)(&gateway)))).collect();
+        let running: Vec<_> = rules.iter().map(|rule| (rule, scope.spawn(|| (rule.check)(gateway)))).collect();
         let ended = running.into_iter().filter_map(|(rule, thread)| thread.join().err().map(|_| rule));
         ended.map(|rule| format!("{}: {}", rule.part, rule.words)).collect()
     })
@@ -131,7 +135,7 @@ pub(crate) fn run() -> Vec<String> {
 
 const BOTH: [Transport; 2] = [Transport::Tcp, Transport::WebSocket];
 
-fn address(gateway: &Gateway, transport: Transport) -> std::net::SocketAddr {
+fn address(gateway: &Gateway, transport: Transport) -> SocketAddr {
     if transport == Transport::Tcp { gateway.tcp() } else { gateway.ws() }
 }
 
@@ -140,7 +144,7 @@ fn login(gateway: &Gateway, transport: Transport, login: &Value) -> Client {
 }
 
 /// A packet with every field as given.
-fn packet(version: i16, operation: i32, sequence: i32, body: &[u8]) -> Vec<u8> {
+pub(crate) fn packet(version: i16, operation: i32, sequence: i32, body: &[u8]) -> Vec<u8> {
     let length = i32::try_from(16 + body.len()).expect("small");
     [
         &length.to_be_bytes()[..],
@@ -154,7 +158,7 @@ fn packet(version: i16, operation: i32, sequence: i32, body: &[u8]) -> Vec<u8> {
 }
 
 /// The bytes that come next, as many as these.
-fn expect_bytes(stream: &mut TcpStream, expected: &[u8]) {
+pub(crate) fn expect_bytes(stream: &mut TcpStream, expected: &[u8]) {
     let mut got = vec![0; expected.len()];
     stream.read_exact(&mut got).expect("bytes");
     assert_eq!(got, expected);
@@ -167,8 +171,9 @@ fn raw(gateway: &Gateway, login: &Value) -> TcpStream {
     stream
 }
 
-fn upgraded(gateway: &Gateway) -> TcpStream {
-    let mut stream = connect(gateway.ws());
+/// A WebSocket at this address, whose answer has been read.
+pub(crate) fn upgraded(address: SocketAddr) -> TcpStream {
+    let mut stream = connect(address);
     stream.write_all(websocket::request("localhost", "/sub", KEY).as_bytes()).expect("taken");
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -418,7 +423,7 @@ fn corners(gateway: &Gateway) {
     expect_bytes(&mut stream, &packet(1, 3, 5, &[0; 4]));
     stream.write_all(&[packet(1, 9, 6, b"x"), packet(1, 2, 7, b"")].concat()).expect("taken");
     expect_bytes(&mut stream, &packet(1, 3, 7, &[0; 4]));
-    let mut stream = upgraded(gateway);
+    let mut stream = upgraded(gateway.ws());
     let say = |stream: &mut TcpStream, packet: &[u8]| {
         let mut out = Vec::new();
         websocket::frame(&mut out, true, halley_protocol::websocket::Opcode::Binary, [1, 2, 3, 4], packet);
@@ -443,7 +448,7 @@ fn tcp_pushes(gateway: &Gateway) {
 }
 
 fn websocket_pushes(gateway: &Gateway) {
-    let mut stream = upgraded(gateway);
+    let mut stream = upgraded(gateway.ws());
     let mut out = Vec::new();
     let login = packet(1, 7, 1, br#"{"key":"framed","accepts":[1000]}"#);
     websocket::frame(&mut out, true, halley_protocol::websocket::Opcode::Binary, [1, 2, 3, 4], &login);
@@ -455,7 +460,7 @@ fn websocket_pushes(gateway: &Gateway) {
 }
 
 fn upgrade(gateway: &Gateway) {
-    drop(upgraded(gateway));
+    drop(upgraded(gateway.ws()));
 }
 
 fn trailing(gateway: &Gateway) {

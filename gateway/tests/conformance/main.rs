@@ -3,6 +3,7 @@
 
 mod document;
 mod goim;
+mod goim_v1;
 mod rfc6455;
 mod runner;
 #[allow(dead_code, unused_imports, reason = "shared with the tests that use all of it")]
@@ -56,5 +57,11 @@ fn the_server_keeps_rfc_6455_wherever_its_bytes_are_cut() {
 #[test]
 fn goim_is_kept_rule_by_rule() {
     let failures = goim::run();
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+#[test]
+fn goim_v1_is_kept_rule_by_rule() {
+    let failures = goim_v1::run();
     assert!(failures.is_empty(), "{failures:#?}");
 }

@@ -71,6 +71,49 @@ fn jobs_of_goim_v2_and_v1_and_of_halley_reach_clients_of_both_transports() {
 }
 
 #[test]
+fn goim_v1s_jobs_and_calls_reach_its_clients_and_those_of_v2_in_the_same_room() {
+    let Some(broker) = broker() else { return };
+    let topic = topic(broker, 1);
+    let listener = |transport| {
+        format!(
+            "[[listener]]\nbind = \"127.0.0.1:0\"\ntransport = \"{transport}\"\nlogin = \"open\"\ndialect = \"goim-v1\"\n"
+        )
+    };
+    let api_v1 = "[api_v1]\nbind = \"127.0.0.1:0\"\nauth = \"none\"\n";
+    let gateway = gateway(broker, &topic, &[api_v1, &listener("tcp"), &listener("ws")].concat());
+    let transports = [Transport::Tcp, Transport::WebSocket];
+    let v2 = r#"{"room_id":"1"}"#;
+    let mut clients = [(0, v2), (1, v2), (2, "7"), (3, "8")]
+        .map(|(at, login): (usize, _)| Client::login(gateway.listeners[at], transports[at % 2], login));
+    let call = |uri: &str, body: &str| {
+        let answer = gateway.call_v1("POST", uri, body);
+        assert_eq!((answer.status, &*answer.body), (200, r#"{"ret":1}"#), "{uri}");
+    };
+    let writer = Writer::new(broker, &topic);
+    writer.put(&value(br#"{"op":"broadcast_room","roomid":1,"msg":"djEgcm9vbQ=="}"#));
+    for client in &mut clients {
+        client.expect_push(5, "v1 room");
+    }
+    call("/1/push/room?rid=1", "v1 call");
+    for client in &mut clients {
+        client.expect_push(5, "v1 call");
+    }
+    writer.put(&room_job("1", "v2 room"));
+    for (at, client) in clients.iter_mut().enumerate() {
+        client.expect_push(if at < 2 { 1000 } else { 5 }, "v2 room");
+    }
+    call("/1/pushs", r#"{"m":"users","u":[7,8,9]}"#);
+    call("/1/push/all", "all");
+    for client in &mut clients[2..] {
+        client.expect_push(5, "\"users\"");
+        client.expect_push(5, "all");
+    }
+    assert_eq!(source(&gateway)["dispatched"], 5, "{}", source(&gateway));
+    assert_eq!(source(&gateway)["produced"], 3);
+    gateway.stop();
+}
+
+#[test]
 fn a_job_older_than_its_maximum_is_counted_and_not_dispatched() {
     let Some(broker) = broker() else { return };
     let topic = topic(broker, 1);

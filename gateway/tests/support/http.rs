@@ -27,6 +27,12 @@ impl Gateway {
         call(self.api, method, uri, headers, body)
     }
 
+    /// One call of goim v1's API, which must be served.
+    pub(crate) fn call_v1(&self, method: &str, uri: &str, body: &str) -> Answer {
+        let api = self.api_v1.expect("[api_v1] is configured");
+        call(api, method, uri, "Content-Type: application/x-www-form-urlencoded\r\n", body)
+    }
+
     pub(crate) fn get(&self, uri: &str) -> Answer {
         self.call("GET", uri, "", "")
     }

@@ -39,6 +39,8 @@ pub(crate) struct Gateway {
     /// Addresses of the listeners in the order of the configuration.
     pub(crate) listeners: Vec<SocketAddr>,
     pub(crate) api: SocketAddr,
+    /// goim v1's.
+    pub(crate) api_v1: Option<SocketAddr>,
     /// Standard error so far.
     log: Arc<Mutex<String>>,
     _folder: Option<TempDir>,
@@ -94,6 +96,7 @@ impl Gateway {
         Self {
             listeners: listeners.iter().map(|listener| address(&listener["address"])).collect(),
             api: address(&ready["api"]),
+            api_v1: ready.get("api_v1").map(address),
             child,
             log,
             _folder: folder,

@@ -15,3 +15,4 @@ mod pieces;
 mod pushes;
 mod support;
 mod tungstenite_agrees;
+mod v1;

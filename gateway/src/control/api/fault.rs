@@ -10,6 +10,7 @@ use halley_protocol::job::JobReject;
 use serde_json::json;
 
 use super::goim::{REQUEST_ERROR, SERVER_ERROR, envelope};
+use super::v1::INTERNAL_ERROR;
 use crate::config::Scope;
 use crate::dispatch::DispatchError;
 use crate::source::kafka::ProduceError;
@@ -152,6 +153,22 @@ impl IntoResponse for Fault {
         response.extensions_mut().insert(self);
         response
     }
+}
+
+/// Gives faults the shape that callers of goim v1 read: its `ret`, and beside it what is wrong.
+pub(super) async fn shape_v1(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let Some(fault) = response.extensions_mut().remove::<Fault>() else { return response };
+    if fault.status == StatusCode::METHOD_NOT_ALLOWED {
+        let allow = response.headers().get(header::ALLOW).cloned();
+        let mut shaped = (fault.status, "Method Not Allowed\n").into_response();
+        if let Some(allow) = allow {
+            shaped.headers_mut().insert(header::ALLOW, allow);
+        }
+        return shaped;
+    }
+    let answer = json!({ "ret": INTERNAL_ERROR, "message": fault.message });
+    fault.headers((fault.status, answer.to_string()).into_response())
 }
 
 /// Gives faults under `/goim/` the shape that goim's callers read.

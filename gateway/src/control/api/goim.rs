@@ -44,21 +44,25 @@ fn done() -> Response {
     envelope(OK, "", None)
 }
 
-/// Dispatches, or produces where Kafka is configured.
 async fn push(app: &Shared, target: Target, operation: i32, message: &[u8]) -> Answer {
+    deliver(app, target, operation, message).await.map(|()| done())
+}
+
+/// Dispatches, or produces where Kafka is configured.
+pub(super) async fn deliver(app: &Shared, target: Target, operation: i32, message: &[u8]) -> Result<(), Fault> {
     let Some(kafka) = app.kafka.get() else {
         app.dispatch.push(&target, operation, message)?;
-        return Ok(done());
+        return Ok(());
     };
     let job = source::job(target, operation, message);
     match job::check(&job, &source::JOB_LIMITS) {
         Ok(()) => {}
         // Nobody is no mistake to goim.
-        Err(JobReject::NoTarget) => return Ok(done()),
+        Err(JobReject::NoTarget) => return Ok(()),
         Err(reject) => return Err(reject.into()),
     }
     kafka.produce(&job, None).await?;
-    Ok(done())
+    Ok(())
 }
 
 /// `POST /goim/push/keys?operation&keys…`

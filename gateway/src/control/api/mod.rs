@@ -15,6 +15,7 @@ mod params;
 mod push;
 mod rooms;
 mod stats;
+pub mod v1;
 
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{self, MethodRouter};
 
 use super::app::App;
-use crate::config::Scope;
+use crate::config::{Auth, Scope};
 
 pub use access::{Access, Tokens};
 pub(super) use fault::Fault;
@@ -69,9 +70,9 @@ fn public<H: Handler<T, Shared>, T: 'static>(path: &'static str, handler: H) -> 
 
 impl Route {
     /// The handler behind what every call to it passes: its token, then its body.
-    fn guarded(self, app: &Shared) -> MethodRouter<Shared> {
+    fn guarded(self, app: &Shared, auth: Auth) -> MethodRouter<Shared> {
         let Access::Scope(scope) = self.access else { return self.handler };
-        let gate = Gate { app: Arc::clone(app), scope, call: format!("{} {}", self.method, self.path) };
+        let gate = Gate { app: Arc::clone(app), auth, scope, call: format!("{} {}", self.method, self.path) };
         self.handler
             .route_layer(from_fn_with_state(Arc::clone(app), body::read))
             .route_layer(from_fn_with_state(gate, access::authorize))
@@ -107,7 +108,9 @@ pub fn routes() -> Vec<Route> {
 /// The API as a service, with the console, and the developer page if this is `--dev`.
 pub fn router(app: &Shared) -> Router {
     let developer = if app.config.dev { page::developer() } else { Vec::new() };
-    let add = |router: Router<Shared>, route: Route| router.route(route.path, route.guarded(app));
+    let add = |router: Router<Shared>, route: Route| {
+        router.route(route.path, route.guarded(app, app.config.settings.api.auth))
+    };
     routes()
         .into_iter()
         .chain(page::console())

@@ -2,6 +2,7 @@
 
 use arrayvec::ArrayVec;
 use halley_protocol::login::Login;
+use halley_protocol::v1;
 
 use super::rooms::check_name;
 use super::{Control, Event, KeyPolicy, LoginRule, OrderSink, Refusal};
@@ -19,11 +20,11 @@ impl Control {
         if ask.ticket != 0 {
             return Err(Refusal::LoginTwice);
         }
-        match self.policy.listeners.get(usize::from(ask.listener)) {
-            Some(LoginRule::Open) => {}
+        let mut login = match self.policy.listeners.get(usize::from(ask.listener)) {
+            Some(LoginRule::Open) => Login::parse(ask.body())?,
+            Some(LoginRule::OpenV1) => self.login_v1(ask.body())?,
             Some(LoginRule::Refuse) | None => return Err(Refusal::LoginsClosed),
-        }
-        let mut login = Login::parse(ask.body())?;
+        };
         check(&mut login)?;
         let key = self.key(&login.key)?;
         let accepts = ArrayVec::try_from(login.accepts.as_slice()).map_err(|_| Refusal::AcceptsTooMany)?;
@@ -38,6 +39,24 @@ impl Control {
             orders.put(old.shard(), Order::Close { conn: *old, reason: CloseReason::Replaced });
         }
         Ok(Event::Admitted { conn, peer: ask.peer, member: login.mid, key, replaced: replaced.len() })
+    }
+
+    /// What a token of goim v1 stands for by the rule of its own auther. The key is as v1's router makes it, `user_number`;
+    /// its number is new in this process, whoever the user is, so that no connection takes another's place.
+    fn login_v1(&mut self, token: &[u8]) -> Result<Login, Refusal> {
+        /// Numbers tried: clients of goim v2, who choose their keys, may have taken some.
+        const TRIES: usize = 64;
+        let user = v1::user(token);
+        let mid = user.unwrap_or(0);
+        for _ in 0..TRIES {
+            self.v1_sequence = self.v1_sequence.wrapping_add(1);
+            let key = format!("{mid}_{}", self.v1_sequence);
+            if self.directory().key_connections(&key).is_empty() {
+                let room_id = user.map_or("", |_| v1::ROOM).into();
+                return Ok(Login { mid, key, room_id, ..Login::default() });
+            }
+        }
+        Err(Refusal::KeyInUse)
     }
 
     /// The login's key, or a new one. Under [`KeyPolicy::Replace`] a key in use is free to take.

@@ -12,7 +12,7 @@ use halley_protocol::websocket::{Opcode, client as websocket};
 use halley_protocol::{operation, packet::HEADER_BYTES};
 use halley_ring::sim::{ClientId, SimNet};
 
-use crate::shard::Transport;
+use crate::shard::{Dialect, Transport};
 
 /// A handshake's key, as in RFC 6455 1.3.
 pub(super) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -34,6 +34,7 @@ pub(super) struct Client {
     net: SimNet,
     pub(super) id: ClientId,
     pub(super) transport: Transport,
+    pub(super) dialect: Dialect,
     /// Bytes that are not yet a whole frame or packet.
     stream: Vec<u8>,
     upgraded: bool,
@@ -67,6 +68,7 @@ impl Client {
             net: net.clone(),
             id: net.connect(listener),
             transport,
+            dialect: Dialect::GoimV2,
             stream: Vec::new(),
             upgraded: transport == Transport::Tcp,
             sequence: 0,
@@ -75,6 +77,11 @@ impl Client {
             drips: false,
             unsaid: RefCell::default(),
         }
+    }
+
+    /// The same client in another dialect.
+    pub(super) fn speaking(self, dialect: Dialect) -> Self {
+        Self { dialect, ..self }
     }
 
     pub(super) fn say(&self, bytes: &[u8]) {
@@ -228,6 +235,9 @@ impl Client {
     }
 
     fn message(&mut self, payload: &[u8]) {
+        if self.dialect == Dialect::GoimV1 {
+            return self.message_v1(payload);
+        }
         let outer = packet::decode_within(payload, 1 << 24).expect("a packet").expect("a whole one");
         assert_eq!(outer.bytes(), payload.len(), "one packet in a message");
         if outer.operation != operation::RAW || outer.sequence != 0 {
@@ -242,8 +252,22 @@ impl Client {
         assert_eq!(end, outer.body.len(), "whole packets in a row");
     }
 
+    /// goim v1: packets in a row, and nothing around them.
+    fn message_v1(&mut self, payload: &[u8]) {
+        let mut rest = payload;
+        while !rest.is_empty() {
+            let bytes = self.decode_packet(rest).expect("whole packets in a row");
+            rest = &rest[bytes..];
+        }
+    }
+
     fn push(&mut self, packet: &Packet<'_>) {
-        assert_eq!((packet.version, packet.sequence), (1, 0), "as goim's pushes are");
+        if self.dialect == Dialect::GoimV1 {
+            assert_eq!((packet.version, packet.operation), (0, 5), "as goim v1's pushes are");
+        } else {
+            assert_eq!(packet.version, 1, "as goim's pushes are");
+        }
+        assert_eq!(packet.sequence, 0, "a push");
         self.got.push(Got::Push { operation: packet.operation, body: packet.body.to_vec() });
     }
 

@@ -8,6 +8,7 @@ use halley_ring::sim::Weather;
 
 use super::client::{Client, Got};
 use super::session::{BOTH, login, marked};
+use super::v1::{enter_v1, four_classes};
 use super::world::{Setup, World};
 use crate::control::decide::Event;
 use crate::dispatch::Target;
@@ -77,6 +78,11 @@ fn cause(reason: CloseReason, transport: Transport) -> Option<(World, Client)> {
             world.connect(Transport::Tcp).say(&[0]);
         }
         R::RoomNameBad => _ = client.send(operation::CHANGE_ROOM, &[b'x'; ROOM_NAME_BYTES_MAX + 1]),
+        R::OperationUnknown => {
+            world = four_classes().build();
+            client = enter_v1(&mut world, transport, "7");
+            client.send(operation::CHANGE_ROOM, b"1");
+        }
         R::Drain => world.control.drain(10_000, &mut world.outgoing),
     }
     world.settle();
@@ -122,8 +128,9 @@ fn told(reason: CloseReason, client: &mut Client) {
     }
     got.retain(|got| !matches!(got, Got::Push { .. }));
     let mut expected = Vec::new();
-    // A login that never was carries no mark.
-    let is_marked = !matches!(reason, CloseReason::LoginLate | CloseReason::LoginRefused);
+    // A login that never was carries no mark, and one of goim v1 cannot.
+    let is_marked =
+        !matches!(reason, CloseReason::LoginLate | CloseReason::LoginRefused | CloseReason::OperationUnknown);
     if let Some(code) = reason.code() {
         if is_marked {
             expected.push(Got::Kick { code: code.into(), text: reason.name().into() });

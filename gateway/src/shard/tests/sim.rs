@@ -24,8 +24,8 @@ use crate::sabotage::{Bug, plant};
 /// Seeds that every test run takes.
 const SEEDS: u64 = 40;
 
-/// Clients of each transport that a standard seed has at least.
-const CLIENTS: usize = 20;
+/// Clients of each transport and dialect that a standard seed has at least.
+const CLIENTS: usize = 10;
 
 #[test]
 fn command() {

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use halley_protocol::halley::{JoinReply, JoinStatus, LeaveStatus};
 use halley_protocol::login::Login;
-use halley_protocol::operation;
+use halley_protocol::{operation, v1};
 
 use crate::reason::CloseReason;
-use crate::shard::Transport;
 use crate::shard::tests::client::{Client, Got};
+use crate::shard::{Dialect, Transport};
 
 /// How long the end of a connection takes at a rest: its linger, and the tick that ends it.
 const END_MS_MAX: u64 = 250;
@@ -147,7 +147,21 @@ impl Actor {
 
     pub(super) fn name(&self) -> String {
         let transport = if self.client.transport == Transport::Tcp { "TCP" } else { "WebSocket" };
-        format!("client {} ({transport}, {})", self.client.id.0, self.login.key)
+        format!("client {} ({transport}, {:?}, {})", self.client.id.0, self.client.dialect, self.login.key)
+    }
+
+    /// Whether it speaks goim v1. Its key, which the gateway makes, is not known here.
+    pub(super) fn is_v1(&self) -> bool {
+        self.client.dialect == Dialect::GoimV1
+    }
+
+    /// What it says to log in.
+    fn credentials(&self) -> String {
+        match self.login.mid {
+            _ if !self.is_v1() => self.login.to_json(),
+            0 => "nobody's number".into(),
+            user => user.to_string(),
+        }
     }
 
     /// When it connected, was accepted, and said and was answered its last heartbeat; what it has asked.
@@ -166,10 +180,15 @@ impl Actor {
         let marked = self.login.halley;
         let nothing = Body::Exactly(Vec::new());
         let echo = Body::Exactly(body.to_vec());
+        let websocket = self.client.transport == Transport::WebSocket;
         let (reply, body) = match operation {
-            operation::HEARTBEAT | operation::HEARTBEAT_REPLY => (operation::HEARTBEAT_REPLY, Body::Online(None)),
-            operation::RAW if self.client.transport == Transport::Tcp => return,
             operation::AUTH => (operation::AUTH_REPLY, nothing),
+            operation::HEARTBEAT if self.is_v1() && websocket => (operation::HEARTBEAT_REPLY, echo),
+            operation::HEARTBEAT if self.is_v1() => (operation::HEARTBEAT_REPLY, nothing),
+            v1::SEND if self.is_v1() => (v1::PUSH, echo),
+            v1::TEST if self.is_v1() => (v1::TEST_REPLY, Body::Exactly(v1::TEST_BODY.to_vec())),
+            operation::HEARTBEAT | operation::HEARTBEAT_REPLY => (operation::HEARTBEAT_REPLY, Body::Online(None)),
+            operation::RAW if !websocket => return,
             operation::CHANGE_ROOM | operation::SUBSCRIBE | operation::UNSUBSCRIBE => (operation + 1, echo),
             operation::JOIN if marked => (operation::JOIN_REPLY, Body::Join),
             operation::LEAVE if marked => (operation::LEAVE_REPLY, Body::Leave),
@@ -183,7 +202,7 @@ impl Actor {
     /// Says a change; what it may take away is no longer owed.
     pub(super) fn ask(&mut self, change: Change, now_ms: u64) {
         let (operation, body) = match &change {
-            Change::Login => (operation::AUTH, self.login.to_json()),
+            Change::Login => (operation::AUTH, self.credentials()),
             Change::Move(room) => (operation::CHANGE_ROOM, room.clone()),
             Change::Join(room) => (operation::JOIN, room.clone()),
             Change::Leave(room) => (operation::LEAVE, room.clone()),
@@ -251,7 +270,7 @@ impl Actor {
     /// Whether the push names it, by key or member.
     fn is_named(&self, target: &Target) -> bool {
         match target {
-            Target::Keys(keys) => keys.contains(&self.login.key),
+            Target::Keys(keys) => !self.is_v1() && keys.contains(&self.login.key),
             Target::Members(members) => self.login.mid > 0 && members.contains(&self.login.mid),
             Target::All => true,
             Target::Room(_) => false,
@@ -262,7 +281,7 @@ impl Actor {
     pub(super) fn is_owed(&self, pushed: &Pushed) -> bool {
         let reached = match &pushed.target {
             Target::Room(room) => self.is_member(room),
-            named => self.is_named(named) && self.accepts.contains(&pushed.operation),
+            named => self.is_named(named) && (self.is_v1() || self.accepts.contains(&pushed.operation)),
         };
         self.stage == Stage::In && reached && self.is_sure(&pushed.stream())
     }
@@ -280,7 +299,7 @@ impl Actor {
             }
             named => {
                 let accepts = self.accepts.contains(&pushed.operation) || asks(&Change::Accept(pushed.operation));
-                self.is_named(named) && accepts
+                self.is_named(named) && (self.is_v1() || accepts)
             }
         }
     }
@@ -311,7 +330,8 @@ impl Actor {
         let text = std::str::from_utf8(body).expect("text");
         let number: usize = text.split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
         let pushed = &all[number];
-        assert_eq!((operation, text), (pushed.operation, &*pushed.body(number)), "as it was pushed");
+        let told = if self.is_v1() { v1::PUSH } else { pushed.operation };
+        assert_eq!((operation, text), (told, &*pushed.body(number)), "as it was pushed");
         // Ahead of the reply to its login nothing may come, so the stage is known.
         assert!(self.stage != Stage::New, "{pushed:?} before the reply to the login");
         let may = self.may_get(pushed);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::actor::{Actor, Stage};
-use super::plan::GENEROUS;
+use super::plan::is_generous;
 use super::story::Story;
 use crate::control::decide::Event;
 use crate::directory::RoomCount;
@@ -41,7 +41,7 @@ impl Story {
             1013 => !self.calm,
             4001 => self.is_late(actor),
             4003 => self.world.now_ms + SLACK_MS >= actor.heartbeat_ms.0 + u64::from(listener.heartbeat_ms_max),
-            4006 => actor.listener >= GENEROUS && !self.calm,
+            4006 => !is_generous(actor.listener) && !self.calm,
             code => actor.expects.iter().any(|reason| reason.code() == Some(code)),
         };
         assert!(fits, "{} is told {code}, expected is one of {:?}", actor.name(), actor.expects);
@@ -165,7 +165,8 @@ impl Story {
     fn check_online(&mut self) {
         self.world.control.publish_online(&self.world.links);
         let now_ms = self.world.now_ms;
-        for actor in self.actors.iter_mut().filter(|actor| actor.stage == Stage::In && actor.is_quiet()) {
+        let asks = |actor: &&mut Actor| actor.stage == Stage::In && actor.is_quiet() && !actor.is_v1();
+        for actor in self.actors.iter_mut().filter(asks) {
             if let Some(room) = &actor.login_room {
                 let members = self.world.directory.room_size(room);
                 actor.count(members, now_ms);

@@ -45,10 +45,12 @@ fn one(seed: u64, script: &Script) -> bool {
         Ok(ending) => {
             let Ending { trace, simulated_ms, clients, reached } = ending;
             println!(
-                "seed {seed}: {} simulated seconds, up to {} TCP and {} WebSocket clients",
+                "seed {seed}: {} simulated seconds, up to {} TCP and {} WebSocket clients, and {} and {} of goim v1",
                 simulated_ms / 1000,
                 clients[0],
-                clients[1]
+                clients[1],
+                clients[2],
+                clients[3]
             );
             println!("reached: {}", reached.into_iter().collect::<Vec<_>>().join(", "));
             println!("trace {trace:016x}");

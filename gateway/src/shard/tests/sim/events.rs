@@ -1,18 +1,18 @@
 //! What happens in a simulation: clients come, ask, listen and slow down; somebody pushes; time passes.
 
 use halley_protocol::login::Login;
-use halley_protocol::operation;
 use halley_protocol::websocket::Opcode;
+use halley_protocol::{operation, v1};
 
 use super::actor::{Actor, Change, Pushed, Stage, Target};
-use super::plan::{GENEROUS, LISTENERS, weather};
+use super::plan::{LISTENERS, REFUSING, is_generous, weather};
 use super::story::Story;
 use crate::dispatch::{self, DispatchError};
 use crate::ids::ConnWord;
 use crate::limits;
 use crate::reason::CloseReason;
-use crate::shard::Transport;
 use crate::shard::tests::client::Client;
+use crate::shard::{Dialect, Transport};
 
 /// Clients at a time.
 const ACTORS_MAX: usize = 56;
@@ -21,14 +21,15 @@ const ACTORS_MAX: usize = 56;
 const FIRST_COME: u64 = 44;
 
 /// Names of which one begins another; in some stories there are more rooms, of few members each.
-const ROOMS: [&str; 6] = ["a", "b", "c", "d", "ab", "abc"];
+/// Clients of goim v1 are in the first, or in none.
+const ROOMS: [&str; 6] = [v1::ROOM, "a", "b", "c", "ab", "abc"];
 const OPERATIONS: [i32; 3] = [1000, 1001, 1002];
 
 impl Story {
     /// One event, in plain words.
     pub(super) fn event(&mut self, number: u64) -> String {
         if number < FIRST_COME {
-            return self.connect(usize::try_from(number % 4).expect("small"));
+            return self.connect(usize::try_from(number % 8).expect("small"));
         }
         match self.dice.below(26) {
             0..=2 => {
@@ -53,10 +54,10 @@ impl Story {
     }
 
     fn connect(&mut self, listener: usize) -> String {
-        if self.actors.len() >= ACTORS_MAX || (self.calm && listener >= 4) {
+        if self.actors.len() >= ACTORS_MAX || (self.calm && listener == REFUSING) {
             return "the house is full".into();
         }
-        let transport = LISTENERS[listener];
+        let (transport, dialect) = LISTENERS[listener];
         // Keys are taken over only where connections may end.
         let fresh = self.calm || self.dice.once_in(2);
         self.keys += usize::from(fresh);
@@ -71,14 +72,21 @@ impl Story {
             halley: self.dice.once_in(2),
             ..Login::default()
         };
-        let client = Client::connect_silent(&self.world.net, listener, transport);
+        let login = if dialect == Dialect::GoimV1 { Self::number(&login) } else { login };
+        let client = Client::connect_silent(&self.world.net, listener, transport).speaking(dialect);
         if transport == Transport::WebSocket {
             let head = halley_protocol::websocket::client::request("gateway", "/sub", super::super::client::KEY);
             client.say(head.replace("\r\n\r\n", &format!("\r\nOrigin: {}\r\n\r\n", super::plan::ORIGIN)).as_bytes());
         }
         client.set_window(usize::MAX);
-        self.actors.push(Actor::new(client, listener, login, listener >= GENEROUS, self.world.now_ms));
+        self.actors.push(Actor::new(client, listener, login, !is_generous(listener), self.world.now_ms));
         format!("{} connects to listener {listener}", self.actors.last().expect("just pushed").name())
+    }
+
+    /// What goim v1 makes of a login's number.
+    fn number(login: &Login) -> Login {
+        let room_id = if login.mid == 0 { String::new() } else { v1::ROOM.into() };
+        Login { key: format!("number {}", login.mid), mid: login.mid, room_id, ..Login::default() }
     }
 
     fn room(&mut self) -> String {
@@ -107,6 +115,7 @@ impl Story {
         let marked = actor.login.halley && !room.is_empty();
         let change = match choice {
             _ if actor.stage == Stage::New => Change::Login,
+            _ if actor.is_v1() => return format!("{} stays where it is", actor.name()),
             0 | 1 if marked => Change::Join(room),
             2 if marked => Change::Leave(room),
             3 => Change::Accept(operation),
@@ -114,7 +123,7 @@ impl Story {
             _ => Change::Move(room),
         };
         let key = actor.login.key.clone();
-        if change == Change::Login {
+        if change == Change::Login && !actor.is_v1() {
             self.log_in(at, &key);
         }
         let actor = &mut self.actors[at];
@@ -125,7 +134,7 @@ impl Story {
     /// Who has the key now may have to go from here on, or keeps the newcomer out. Of several who are on their way
     /// nobody knows who comes last.
     fn log_in(&mut self, at: usize, key: &str) {
-        let refuses = !self.key_policy_replaces || self.actors[at].listener == super::plan::REFUSING;
+        let refuses = !self.key_policy_replaces || self.actors[at].listener == REFUSING;
         if refuses {
             self.actors[at].expects.push(CloseReason::LoginRefused);
         }
@@ -150,7 +159,11 @@ impl Story {
     /// Requests without consequence.
     fn chat(&mut self) -> String {
         let Some(at) = self.pick() else { return "nobody is there".into() };
-        let operation = self.dice.pick(&[operation::HEARTBEAT, operation::HEARTBEAT_REPLY, operation::RAW, 4, 1000]);
+        let mut operation =
+            self.dice.pick(&[operation::HEARTBEAT, operation::HEARTBEAT_REPLY, operation::RAW, 4, 1000]);
+        if self.actors[at].is_v1() {
+            operation = self.dice.pick(&[operation::HEARTBEAT, v1::SEND, v1::TEST]);
+        }
         let (ping, now_ms) = (self.dice.once_in(4), self.world.now_ms);
         let actor = &mut self.actors[at];
         if actor.partial {
@@ -191,7 +204,7 @@ impl Story {
                 }
                 format!("{name} leaves what it joined")
             }
-            2 => {
+            2 if !actor.is_v1() => {
                 let many: Vec<_> = (2000..=2000 + limits::ACCEPTS_MAX).map(|n| n.to_string()).collect();
                 actor.say(operation::SUBSCRIBE, many.join(",").as_bytes(), now_ms);
                 format!("{name} accepts too much")

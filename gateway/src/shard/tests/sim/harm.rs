@@ -82,6 +82,11 @@ impl Story {
                 actor.client.frame(false, Opcode::Binary, &[0; 8193]);
                 CloseReason::FrameTooBig
             }
+            18..=20 if actor.is_v1() => {
+                // Neither is a login, nor anything that goim v1 does otherwise.
+                actor.client.send(operation::CHANGE_ROOM, b"room");
+                CloseReason::OperationUnknown
+            }
             18 if stage == Stage::In => {
                 actor.client.send(operation::CHANGE_ROOM, &[b'x'; ROOM_NAME_BYTES_MAX + 1]);
                 CloseReason::RoomNameBad
@@ -118,7 +123,8 @@ impl Story {
         self.round();
         self.round();
         let new = format!("new-{}", self.pushes.len());
-        let stays = |actor: &&mut Actor| actor.stage == Stage::In && actor.is_quiet() && !actor.partial;
+        let stays =
+            |actor: &&mut Actor| actor.stage == Stage::In && actor.is_quiet() && !actor.partial && !actor.is_v1();
         for actor in self.actors.iter_mut().filter(stays).take(4) {
             actor.ask(Change::Move(new.clone()), now_ms);
         }
@@ -145,6 +151,9 @@ impl Story {
     }
 
     fn kick(&mut self, at: usize) -> String {
+        if self.actors[at].is_v1() {
+            return format!("{} has no key that an operator knows", self.actors[at].name());
+        }
         let key = self.actors[at].login.key.clone();
         for other in self.actors.iter_mut().filter(|other| other.login.key == key) {
             other.end_as(CloseReason::Kicked);

@@ -5,17 +5,28 @@ use halley_ring::sim::Weather;
 use super::dice::Dice;
 use crate::control::decide::{KeyPolicy, LoginRule};
 use crate::shard::tests::world::Setup;
-use crate::shard::{ListenerSettings, SlowPolicy, Transport};
+use crate::shard::{Dialect, ListenerSettings, SlowPolicy, Transport};
 
-/// Listeners of both transports: generous ones, then tight ones, then one that lets nobody in.
-pub(super) const LISTENERS: [Transport; 5] =
-    [Transport::Tcp, Transport::WebSocket, Transport::Tcp, Transport::WebSocket, Transport::Tcp];
-
-/// From here on listeners are tight.
-pub(super) const GENEROUS: usize = 2;
+/// Listeners of both transports: generous ones, then tight ones, and the same of goim v1; then one that lets nobody in.
+pub(super) const LISTENERS: [(Transport, Dialect); 9] = [
+    (Transport::Tcp, Dialect::GoimV2),
+    (Transport::WebSocket, Dialect::GoimV2),
+    (Transport::Tcp, Dialect::GoimV2),
+    (Transport::WebSocket, Dialect::GoimV2),
+    (Transport::Tcp, Dialect::GoimV1),
+    (Transport::WebSocket, Dialect::GoimV1),
+    (Transport::Tcp, Dialect::GoimV1),
+    (Transport::WebSocket, Dialect::GoimV1),
+    (Transport::Tcp, Dialect::GoimV2),
+];
 
 /// The listener that refuses every login.
-pub(super) const REFUSING: usize = 4;
+pub(super) const REFUSING: usize = 8;
+
+/// Whether a listener's outboxes hold all that can come between two rests.
+pub(super) const fn is_generous(listener: usize) -> bool {
+    matches!(listener, 0 | 1 | 4 | 5)
+}
 
 /// How long a closing connection may take; short, so that a rest sees the end of it.
 pub(super) const LINGER_MS_MAX: u32 = 100;
@@ -45,19 +56,21 @@ impl Plan {
         setup.pushes_max = dice.pick(&[4, 64, 3000]);
         setup.control_max = dice.pick(&[2, 16, 1024]);
         setup.reports_max = dice.pick(&[2, 16, 2048]);
-        setup.policy.listeners = vec![LoginRule::Open; LISTENERS.len()];
+        let rule = |dialect| if dialect == Dialect::GoimV1 { LoginRule::OpenV1 } else { LoginRule::Open };
+        setup.policy.listeners = LISTENERS.iter().map(|(_, dialect)| rule(*dialect)).collect();
         setup.policy.listeners[REFUSING] = LoginRule::Refuse;
         setup.policy.key_connections_max = dice.pick(&[1, 1, 2, 3]);
         setup.policy.key_policy = dice.pick(&[KeyPolicy::Replace, KeyPolicy::Replace, KeyPolicy::Refuse]);
         let policies = [SlowPolicy::DropNewest, SlowPolicy::DropOldest, SlowPolicy::Close];
-        setup.listeners = LISTENERS.iter().copied().map(ListenerSettings::new).collect();
+        setup.listeners =
+            LISTENERS.map(|(transport, dialect)| ListenerSettings::new(transport).speaking(dialect)).into();
         for (at, listener) in setup.listeners.iter_mut().enumerate() {
             listener.outbox_bytes_max =
-                if at < GENEROUS { 8 << 20 } else { 300 + u32::try_from(dice.below(1500)).expect("small") };
+                if is_generous(at) { 8 << 20 } else { 300 + u32::try_from(dice.below(1500)).expect("small") };
             listener.slow_policy = if calm { policies[dice.below(2)] } else { dice.pick(&policies) };
             let never = u32::MAX / 2;
             (listener.login_ms_max, listener.stall_ms_max, listener.heartbeat_ms_max) =
-                if calm || at < GENEROUS { (never, never, never) } else { (2000, 600, 2000) };
+                if calm || is_generous(at) { (never, never, never) } else { (2000, 600, 2000) };
             listener.linger_ms_max = LINGER_MS_MAX;
         }
         setup.listeners[3].origins = vec![ORIGIN.into()];

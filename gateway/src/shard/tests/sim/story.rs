@@ -33,8 +33,8 @@ pub(super) struct Ending {
     pub(super) reached: BTreeSet<String>,
     /// Milliseconds of its own clock.
     pub(super) simulated_ms: u64,
-    /// Most clients at a time of each transport.
-    pub(super) clients: [usize; 2],
+    /// Most clients at a time of each transport, and of the same in goim v1.
+    pub(super) clients: [usize; 4],
 }
 
 pub(super) struct Story {
@@ -60,8 +60,12 @@ pub(super) struct Story {
     pub(super) draining: bool,
     pub(super) key_policy_replaces: bool,
     trace: Trace,
-    clients: [usize; 2],
+    clients: [usize; 4],
 }
+
+/// Transports in goim v2, and in v1.
+const CLASSES: [(Transport, bool); 4] =
+    [(Transport::Tcp, false), (Transport::WebSocket, false), (Transport::Tcp, true), (Transport::WebSocket, true)];
 
 impl Story {
     pub(super) fn new(seed: u64) -> Self {
@@ -92,7 +96,7 @@ impl Story {
             draining: false,
             key_policy_replaces,
             trace: Trace::new(),
-            clients: [0; 2],
+            clients: [0; 4],
         }
     }
 
@@ -104,8 +108,8 @@ impl Story {
         for _ in 0..self.dice.below(4) {
             self.round();
         }
-        for (count, transport) in self.clients.iter_mut().zip([Transport::Tcp, Transport::WebSocket]) {
-            let here = self.actors.iter().filter(|actor| actor.client.transport == transport).count();
+        for (count, class) in self.clients.iter_mut().zip(CLASSES) {
+            let here = self.actors.iter().filter(|actor| (actor.client.transport, actor.is_v1()) == class).count();
             *count = here.max(*count);
         }
         if number % REST_EVERY == REST_EVERY - 1 {
