@@ -152,7 +152,7 @@ fn the_descriptions_have_the_routes_of_the_routers_with_their_scopes_and_no_othe
     compare(include_str!("../../../docs/api/openapi-v1.yaml"), &api::v1::routes());
 }
 
-fn compare(yaml: &str, routes: &[Route]) {
+fn compare(yaml: &str, table: &[Route]) {
     let paths =
         yaml.split_once("\npaths:\n").and_then(|(_, rest)| rest.split_once("\ncomponents:\n")).expect("paths").0;
     let mut described = BTreeSet::new();
@@ -175,6 +175,6 @@ fn compare(yaml: &str, routes: &[Route]) {
         Access::Anybody => "security: []".into(),
     };
     let routed: BTreeSet<_> =
-        routes.iter().map(|route| (route.path.to_owned(), route.method.to_string(), security(route.access))).collect();
+        table.iter().map(|route| (route.path.to_owned(), route.method.to_string(), security(route.access))).collect();
     assert_eq!(described, routed);
 }

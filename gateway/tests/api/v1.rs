@@ -13,8 +13,8 @@ const DONE: &str = r#"{"ret":1}"#;
 const REFUSED: &str = r#"{"ret":65535}"#;
 
 /// A gateway with goim v1's clients on its only listener, whose API is goim v1's here.
-fn run_v1(text: &str, test: impl AsyncFnOnce(&Gateway)) {
-    run(config(text), async |gateway| {
+fn run_v1(configuration: &str, test: impl AsyncFnOnce(&Gateway)) {
+    run(config(configuration), async |gateway| {
         let router = api::v1::router(&gateway.app);
         test(&gateway.with_router(router)).await;
     });

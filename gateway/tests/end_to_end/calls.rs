@@ -4,7 +4,7 @@ use halley_protocol::halley::Kick;
 use halley_protocol::operation;
 use serde_json::json;
 
-use crate::support::{Client, Gateway, Heard, LISTENERS, Transport};
+use crate::support::{Client, Gateway, Heard, LISTENERS, OPEN, Transport};
 
 const OK: &str = r#"{"code":0,"message":""}"#;
 
@@ -166,4 +166,14 @@ fn metrics_say_what_stats_say() {
         assert!((sum(name) - expected).abs() < 0.5, "{name}: {metrics}");
     }
     assert!(metrics.ends_with("# EOF\n"), "OpenMetrics ends so");
+}
+
+#[test]
+fn goim_v1s_calls_are_at_an_address_of_their_own_where_it_is_configured() {
+    assert_eq!(Gateway::open().api_v1, None);
+    let api_v1 = "[api_v1]\nbind = \"127.0.0.1:0\"\nauth = \"none\"\n";
+    let gateway = Gateway::start(&format!("{OPEN}{api_v1}{LISTENERS}"));
+    assert_eq!(gateway.call_v1("POST", "/1/push/all", "x").body, r#"{"ret":1}"#);
+    assert_eq!(gateway.curl("/1/push/all", "x").status, 404);
+    gateway.stop();
 }

@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use super::aside::aside;
 use super::goim::deliver;
 use super::params::Params;
-use super::{Fault, Route, Shared, fault, get, post, probe};
+use super::{Fault, Route, Shared, fault, get, post, public};
 use crate::config::{Auth, Scope};
 use crate::dispatch::Target;
 
@@ -41,7 +41,7 @@ pub fn routes() -> Vec<Route> {
         post(Scope::Push, "/1/push/all", push_all),
         post(Scope::Push, "/1/server/del", delete_server),
         get(Scope::Read, "/1/count", count),
-        probe("/monitor/ping", ping),
+        public("/monitor/ping", ping),
     ]
 }
 
