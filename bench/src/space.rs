@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn whatever_is_least_is_named_with_its_remedy() {
         for (space, connections, name) in [
-            (Space { memory: Some(1 << 30), ..space() }, 99_000, "memory (9700 bytes each)"),
+            (Space { memory: Some(1 << 30), ..space() }, 105_000, "memory (9120 bytes each)"),
             (Space { files: Some(400_000), ..space() }, 200_000, "fs.file-max"),
             (Space { per_thread: 64, ..space() }, 65_000, "RLIMIT_NOFILE"),
             (Space { pairs: Some(1), ..space() }, 28_000, "ports"),

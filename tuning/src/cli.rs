@@ -56,6 +56,9 @@ pub struct Report {
     /// Load generator: pairs of source address and target address that it connects between.
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
     addresses: u64,
+    /// Read the limits, control groups and CPUs of this process, such as a gateway that runs, instead of this one's own.
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
     /// Every rule in full.
     #[arg(long)]
     pub all: bool,

@@ -1,5 +1,6 @@
 //! What is asked of a host, and what the arithmetic of the rules starts from.
 use crate::{
+    costs::{CONNECTION_BYTES, UNCHARGED_BYTES},
     profile::Profile,
     tree::{HostError, Tree, list, unexpected},
 };
@@ -42,6 +43,8 @@ pub struct Basis {
     pub tracked: u64,
     /// Receive queues of the network card with the fewest.
     pub nic_queues: u64,
+    /// Bytes of a connection that the process's control group is charged for.
+    pub charged_bytes: u64,
 }
 
 /// What a need may be counted in.
@@ -51,6 +54,8 @@ pub enum Quantity {
     One,
     /// Connections of the process.
     Connections,
+    /// Bytes that the control group is charged for all connections.
+    ChargedBytes,
     /// Connections of the fullest ring.
     PerRing,
     /// Connections of one pair of addresses.
@@ -75,10 +80,14 @@ impl Demand {
         Self { connections, shards: None, addresses: 1, profile: Profile::Gateway }
     }
 
-    /// The rings that the connections are spread over.
+    /// The rings that the connections are spread over: one a CPU, or more if their tables are too small.
     pub fn rings(&self, basis: &Basis) -> u64 {
-        let needed = self.connections.div_ceil(basis.table.max(1)).max(basis.cpus);
-        self.shards.unwrap_or(needed).clamp(1, SHARDS_MAX)
+        self.shards.unwrap_or(self.rings_least(basis).max(basis.cpus)).clamp(1, SHARDS_MAX)
+    }
+
+    /// The fewest rings whose tables hold the connections.
+    pub fn rings_least(&self, basis: &Basis) -> u64 {
+        self.connections.div_ceil(basis.table.max(1))
     }
 }
 
@@ -88,6 +97,7 @@ impl Quantity {
         match self {
             Self::One => 1,
             Self::Connections => demand.connections,
+            Self::ChargedBytes => demand.connections.saturating_mul(basis.charged_bytes),
             Self::PerRing => demand.connections.div_ceil(demand.rings(basis)),
             Self::PerAddress => demand.connections.div_ceil(demand.addresses.max(1)),
             Self::Rings => demand.rings(basis),
@@ -104,6 +114,7 @@ impl Quantity {
         match self {
             Self::One => "",
             Self::Connections => "connections",
+            Self::ChargedBytes => "bytes of connections",
             Self::PerRing => "connections of a ring",
             Self::PerAddress => "connections of a pair of addresses",
             Self::Rings => "rings",
@@ -117,20 +128,41 @@ impl Quantity {
 }
 
 impl Basis {
+    /// Of so many CPUs, and a limit of open files.
+    pub fn new(cpus: u64, files_max: u64) -> Self {
+        let table = files_max.min(FILE_TABLE_MAX);
+        Self { cpus, table, files_open: 0, tracked: 0, nic_queues: 1, charged_bytes: CONNECTION_BYTES }
+    }
+
     /// Reads it.
     ///
     /// # Errors
     /// If a file is not as documented, or `proc/self/limits` is missing.
     pub fn read(tree: &Tree) -> Result<Self, HostError> {
-        let table = crate::limits::hard(tree, "Max open files")?.unwrap_or(FILE_TABLE_MAX).min(FILE_TABLE_MAX);
+        let files_max = crate::limits::hard(tree, "Max open files")?.unwrap_or(FILE_TABLE_MAX);
         Ok(Self {
-            cpus: cpus(tree)?.len().max(1) as u64,
-            table,
             files_open: tree.numbers::<3>("proc/sys/fs/file-nr")?.map_or(0, |[open, ..]| open),
             tracked: tree.number("proc/sys/net/netfilter/nf_conntrack_count")?.unwrap_or(0),
             nic_queues: crate::nics::queues(tree).into_iter().map(|(_, queues)| queues).min().unwrap_or(1),
+            charged_bytes: charged_bytes(tree)?,
+            ..Self::new(cpus(tree)?.len().max(1) as u64, files_max)
         })
     }
+}
+
+/// Accepted sockets are charged to who accepts them since Linux 6.12, and only in groups of version 2.
+fn charged_bytes(tree: &Tree) -> Result<u64, HostError> {
+    let groups = tree.text("proc/self/cgroup")?.unwrap_or_default();
+    let mut controllers = groups.lines().filter_map(|group| group.split(':').nth(1)).flat_map(|list| list.split(','));
+    let all = !controllers.any(|name| name == "memory") && version(tree)?.is_none_or(|version| version >= (6, 12));
+    Ok(if all { CONNECTION_BYTES } else { CONNECTION_BYTES - UNCHARGED_BYTES })
+}
+
+/// Major and minor of the kernel.
+pub(crate) fn version(tree: &Tree) -> Result<Option<(u64, u64)>, HostError> {
+    let release = tree.word("proc/sys/kernel/osrelease")?.unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().ok());
+    Ok(numbers.next().flatten().zip(numbers.next().flatten()))
 }
 
 /// The CPUs of this process's affinity mask.

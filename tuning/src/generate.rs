@@ -21,6 +21,13 @@ halley-tune report --connections 20000 || test $? -eq 1
 The first line says how many connections this host holds as it is, and which rule stops the next one. Then come the rules
 that are missed, with the arithmetic, and then all rules in a line each. `--all` explains every one, `--json` is for
 programs: `capacity`, `limited_by`, and `rules` with `id`, `found`, `needed`, `ok`. Exit code 0: enough, 1: short, 2: error.
+Whether the first line is right, and what each change brings, is [measured](measured.md).
+
+The limits of a shell are not those of the service. Of a gateway that runs:
+
+```sh as-root
+halley-tune report --connections 1000000 --pid \"$(systemctl show -P MainPID halley)\"
+```
 
 To see what a profile would change, and then to change it:
 

@@ -16,7 +16,7 @@ mod tree;
 pub use apply::{ApplyError, Changes, Journal, Step, revert};
 pub use costs::{
     CONNECTION_BYTES, CONTROL_LOCKED_BYTES, DELIVERY_NS, KERNEL_BYTES, PROCESS_BYTES, RING_LOCKED_BYTES, SHARD_BYTES,
-    USER_BYTES,
+    UNCHARGED_BYTES, USER_BYTES, connections_in,
 };
 pub use demand::{Basis, CONNECTIONS_MAX, Demand, FILE_TABLE_MAX, Quantity, SHARDS_MAX, cpus};
 pub use generate::{files, manual};

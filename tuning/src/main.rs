@@ -34,7 +34,9 @@ fn main() -> ExitCode {
 }
 
 fn report(arguments: &cli::Report) -> Answer {
-    let report = Report::of(&Tree::open(&arguments.root)?, &arguments.demand())?;
+    let tree = Tree::open(&arguments.root)?;
+    let tree = if let Some(process) = arguments.pid { tree.of_process(process)? } else { tree };
+    let report = Report::of(&tree, &arguments.demand())?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -67,6 +69,7 @@ fn apply(arguments: &Apply) -> Answer {
 
 fn undo(yes: bool, root: &Path) -> Answer {
     let Some(journal) = Journal::load(root)? else {
+        revert(root)?;
         println!("nothing is applied");
         return Ok(true);
     };

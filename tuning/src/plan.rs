@@ -17,6 +17,10 @@ const FRAME_BYTES: u64 = 16 + 4 + 32 + 20 + 38;
 /// Bytes of a session of TLS in front of a connection, buffered (a proxy's; the gateway itself has none).
 const TLS_BYTES: u64 = 7_300;
 
+/// What `--tls` adds, and does not.
+const TLS_ASSUMPTION: &str =
+    "The gateway does not end TLS; with --tls a proxy's 7,300 bytes a session are added, and nothing for its CPU time.";
+
 /// How busy a core may be in a plan, percent: the rest is for bursts and for one node less.
 const BUSY_PERCENT: u64 = 70;
 
@@ -182,19 +186,27 @@ impl Plan {
         );
         say("files", format!("{SHARDS_MAX} shards × 1,048,576 places: {} nodes", nodes_for.files));
         say("Kafka", format!("{} partitions at 10 MB/s each; every node reads all of them", self.kafka_partitions));
-        text.push_str(ASSUMPTIONS);
+        text.push_str(&assumptions());
         text
     }
 }
 
-const ASSUMPTIONS: &str = "\nWhat this rests on\n\
-    \x20 - 6,000 ns a delivery: measured over loopback on a 2-core VM, with the receiver's protocol work in it, and without\n\
-    \x20   joining. A busy server joins messages and needs less; a network card may need more or less. Measure on your own.\n\
-    \x20 - 4,300 bytes of kernel memory a connection: Linux 6.18, x86-64, idle, IPv4. One page more while bytes are in flight.\n\
-    \x20 - 250 bytes of the gateway a connection: one room, a generated key. What slow clients may hold is in docs/limits.md.\n\
-    \x20 - Each delivery is a packet of its own with 110 bytes of headers; joined ones share them. Received bytes are not counted.\n\
-    \x20 - The gateway does not end TLS; with --tls a proxy's 7,300 bytes a session are added, and nothing for its CPU time.\n\
-    \x20 - One node more than needed, so that one may fail or restart.\n";
+/// What the numbers are from, with the numbers themselves.
+fn assumptions() -> String {
+    format!(
+        "\nWhat this rests on\n\
+         \x20 - {} ns a delivery: measured over loopback on a 2-core VM, with the receiver's protocol work in it, and without\n\
+         \x20   joining. A busy server joins messages and needs less; a network card may need more or less. Measure on your own.\n\
+         \x20 - {} bytes of kernel memory a connection: Linux 6.18, x86-64, idle, IPv4. One page more while bytes are in flight.\n\
+         \x20 - {} bytes of the gateway a connection: one room, a generated key. What slow clients may hold is in docs/limits.md.\n\
+         \x20 - Each delivery is a packet of its own with {FRAME_BYTES} bytes of headers; joined ones share them. Received bytes are not counted.\n\
+         \x20 - {TLS_ASSUMPTION}\n\
+         \x20 - One node more than needed, so that one may fail or restart.\n",
+        grouped(DELIVERY_NS),
+        grouped(KERNEL_BYTES),
+        grouped(USER_BYTES),
+    )
+}
 
 /// At least one, rounded up.
 fn whole(number: f64) -> u64 {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::{
     demand::{Basis, CONNECTIONS_MAX, Demand},
     profile::Profile,
-    rule::{Found, Rule, Weight, grouped},
+    rule::{Found, Needs, Rule, Weight, grouped},
     rules::{TOPICS, rules},
     tree::{HostError, Tree},
 };
@@ -47,6 +47,9 @@ pub struct Finding {
     pub risk: &'static str,
     /// Who says so.
     pub source: &'static str,
+    /// Less than needed is enough.
+    #[serde(skip)]
+    at_most: bool,
 }
 
 /// A host against a demand.
@@ -147,7 +150,7 @@ impl Report {
     fn first_line(&self) -> String {
         let Capacity { connections, limited_by } = self.capacity;
         let next = self.rules.iter().find(|finding| finding.id == limited_by);
-        let found = next.map_or_else(String::new, |finding| format!(", {}", finding.found));
+        let found = next.map_or_else(String::new, |finding| format!(" ({})", finding.found.text()));
         format!(
             "{} connections fit on this host as it is; the next one is stopped by {limited_by}{found}. Wanted: {} in {} shards: {}.\n",
             grouped(connections),
@@ -171,13 +174,18 @@ impl Finding {
             change: rule.how(),
             risk: rule.risk,
             source: rule.source,
+            at_most: matches!(rule.needs, Needs::AtMost(_)),
             found,
         }
     }
 
-    /// `ok    limit.nofile   found 20000, needed 20000`
+    /// `ok    limit.nofile   found 20,000, needed 20,000, allows 1,280,000`
     fn line(&self) -> String {
-        let needed = self.needed.as_ref().map(|needed| format!(", needed {needed}")).unwrap_or_default();
+        let most = if self.at_most { "at most " } else { "" };
+        let number = |text: &String| text.parse().map_or_else(|_| text.clone(), grouped);
+        let needed =
+            self.needed.as_ref().map(|needed| format!(", needed {most}{}", number(needed))).unwrap_or_default();
+        let allows = self.allows.map(|allows| format!(", allows {}", grouped(allows))).unwrap_or_default();
         let mark = match (self.ok, self.weight, &self.found) {
             (false, Weight::Stops, _) => "SHORT",
             (false, ..) => "slow",
@@ -185,7 +193,7 @@ impl Finding {
             (true, Weight::Told, _) => "-",
             (true, ..) => "ok",
         };
-        format!("  {mark:<5} {:<34} found {}{needed}\n", self.id, self.found)
+        format!("  {mark:<5} {:<34} found {}{needed}{allows}\n", self.id, self.found.text())
     }
 
     fn paragraph(&self) -> String {

@@ -224,6 +224,13 @@ impl Rule {
     }
 }
 
+impl Found {
+    /// For people: numbers in groups of three digits.
+    pub fn text(&self) -> String {
+        if let Self::Number(number) = self { grouped(*number) } else { self.to_string() }
+    }
+}
+
 impl fmt::Display for Found {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

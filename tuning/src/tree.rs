@@ -26,6 +26,12 @@ pub enum HostError {
         /// The file, from the root.
         path: String,
     },
+    /// A process that is not there, or a recording, which has one only.
+    #[error("there is no process {process} here")]
+    NoProcess {
+        /// Its number.
+        process: u32,
+    },
     /// Not a folder, and not a recording either.
     #[error("{} is neither a folder nor a recording of a host", path.display())]
     NoHost {
@@ -39,11 +45,16 @@ enum Source {
     Recorded(BTreeMap<String, String>),
 }
 
+/// Where rules find the process whose limits and groups they read.
+const OWN: &str = "proc/self/";
+
 /// Where a host is read from. Paths have no slash in front.
 pub struct Tree {
     source: Source,
     /// Whether readings may try things out, not only read files.
     probes: bool,
+    /// Another process than this one stands for `proc/self`.
+    process: Option<u32>,
     /// What was read so far; a folder's name ends in a slash, and its text is the names in it.
     seen: RefCell<BTreeMap<String, String>>,
 }
@@ -87,7 +98,25 @@ impl Tree {
     }
 
     fn from(source: Source) -> Self {
-        Self { source, probes: false, seen: RefCell::default() }
+        Self { source, probes: false, process: None, seen: RefCell::default() }
+    }
+
+    /// With the limits, groups and CPUs of another process of this host.
+    ///
+    /// # Errors
+    /// If there is none of this number.
+    pub fn of_process(self, process: u32) -> Result<Self, HostError> {
+        let path = PathBuf::from(format!("proc/{process}"));
+        let there = matches!(&self.source, Source::Folder(root) if root.join(&path).is_dir());
+        if there { Ok(Self { process: Some(process), ..self }) } else { Err(HostError::NoProcess { process }) }
+    }
+
+    /// A file on the disk: `proc/self` is the process that is asked for.
+    fn place(&self, root: &Path, path: &str) -> PathBuf {
+        match self.process.zip(path.strip_prefix(OWN)) {
+            Some((process, rest)) => root.join(format!("proc/{process}/{rest}")),
+            None => root.join(path),
+        }
     }
 
     /// Whether readings may try things out.
@@ -112,18 +141,24 @@ impl Tree {
     pub(crate) fn text(&self, path: &str) -> Result<Option<String>, HostError> {
         let text = match &self.source {
             Source::Recorded(files) => files.get(path).cloned(),
-            Source::Folder(root) => read(&root.join(path))?,
+            Source::Folder(root) => read(&self.place(root, path))?,
         };
         Ok(text.inspect(|text| {
             self.seen.borrow_mut().insert(path.to_owned(), text.clone());
         }))
     }
 
+    /// Whether the file is there to be read only, also by root: a setting that belongs to another namespace.
+    pub(crate) fn read_only(&self, path: &str) -> bool {
+        let Source::Folder(root) = &self.source else { return false };
+        fs::metadata(root.join(path)).is_ok_and(|found| found.permissions().readonly())
+    }
+
     /// Where a symbolic link leads; none if it is missing or hidden.
     pub(crate) fn link(&self, path: &str) -> Option<String> {
         let target = match &self.source {
             Source::Recorded(files) => files.get(path)?.trim().to_owned(),
-            Source::Folder(root) => fs::read_link(root.join(path)).ok()?.into_os_string().into_string().ok()?,
+            Source::Folder(root) => fs::read_link(self.place(root, path)).ok()?.into_os_string().into_string().ok()?,
         };
         self.note(path, target.clone());
         Some(target)

@@ -1,11 +1,14 @@
 //! How many connections and shards this machine carries, and where each shard runs.
 
-use tuning::{CONNECTION_BYTES, Tree};
+use tuning::{Basis, Demand, Tree, connections_in};
 
 use super::error::ConfigError;
 use super::layers::Sources;
 use super::settings::{Settings, Shards};
 use crate::limits::{SHARD_CONNECTIONS_MAX, SHARDS_MAX};
+
+const _: () = assert!(SHARDS_MAX as u64 == tuning::SHARDS_MAX, "halley-tune counts with the gateway's shards");
+const _: () = assert!(SHARD_CONNECTIONS_MAX as u64 == tuning::FILE_TABLE_MAX, "and with its tables");
 
 /// What a machine offers, read once at start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,37 +34,43 @@ pub struct Plan {
     pub cpus: Vec<usize>,
 }
 
-/// Divides `connections_max` among shards, or says which of the three does not fit.
+/// Divides `connections_max` among shards, or says which of the three does not fit. The arithmetic is that of
+/// `halley-tune report`, so that both always say the same.
 pub(super) fn plan(settings: &Settings, host: &Host, sources: &Sources) -> Result<Plan, ConfigError> {
-    let table_max =
-        u32::try_from(host.files_max.min(SHARD_CONNECTIONS_MAX as u64)).expect("a shard's table fits 32 bits");
-    let shards_max = u32::try_from(SHARDS_MAX).expect("few shards");
-    let cpus = u32::try_from(host.cpus.len()).unwrap_or(shards_max).clamp(1, shards_max);
+    let basis = Basis::new(host.cpus.len() as u64, host.files_max);
     let named = match settings.shards {
         Shards::Auto => None,
-        Shards::Count(count) => Some(count),
+        Shards::Count(count) => Some(u64::from(count)),
     };
-    let connections_max = settings.connections_max.unwrap_or_else(|| {
-        let memory = u32::try_from(host.memory_bytes / 2 / CONNECTION_BYTES).unwrap_or(u32::MAX);
-        table_max.saturating_mul(named.unwrap_or(cpus)).min(memory).max(1)
-    });
-    let needed = connections_max.div_ceil(table_max.max(1));
-    let shards = named.unwrap_or(needed.max(cpus).min(shards_max));
+    let demand = |connections| Demand { shards: named, ..Demand::gateway(connections) };
+    let connections_max = settings.connections_max.map_or_else(
+        || {
+            // One shard a CPU, and half of the memory: the rest is for traffic, and for others.
+            let shards = demand(1).rings(&basis);
+            (basis.table * shards).min(connections_in(host.memory_bytes / 2, shards)).max(1)
+        },
+        u64::from,
+    );
+    let demand = demand(connections_max);
+    let (needed, shards) = (demand.rings_least(&basis), demand.rings(&basis));
     if needed > shards {
-        let fits = table_max.saturating_mul(named.unwrap_or(shards_max));
         let key = "connections_max";
         return Err(ConfigError {
             place: sources.place(key),
             key: key.into(),
             problem: format!(
-                "{connections_max} connections need {needed} shards of {table_max} (RLIMIT_NOFILE {}), but there are {shards}{}: \
-                 raise the limit of open files (systemd: LimitNOFILE=, shell: ulimit -Hn){}, or set connections_max to at most {fits}",
+                "{connections_max} connections need {needed} shards of {} (RLIMIT_NOFILE {}), but there are {shards}{}: \
+                 raise the limit of open files (systemd: LimitNOFILE=, shell: ulimit -Hn){}, or set connections_max to at most {}",
+                basis.table,
                 host.files_max,
                 if named.is_some() { " (shards)" } else { " at most" },
                 if named.is_some() { ", set shards = \"auto\"" } else { "" },
+                basis.table * shards,
             ),
         });
     }
+    let count = |number: u64| u32::try_from(number).expect("64 shards of 2^20 connections at most");
+    let (connections_max, shards) = (count(connections_max), count(shards));
     Ok(Plan {
         connections_max,
         shards,

@@ -73,7 +73,13 @@ impl Journal {
 /// # Errors
 /// If something cannot be restored; the rest is, and the record stays.
 pub fn revert(root: &Path) -> Result<bool, ApplyError> {
-    let Some(journal) = Journal::load(root)? else { return Ok(false) };
+    let Some(journal) = Journal::load(root)? else {
+        // A crash may have left half of a record, and then nothing else.
+        let record = root.join(JOURNAL);
+        remove(&beside(&record))?;
+        let _ = record.parent().map(fs::remove_dir);
+        return Ok(false);
+    };
     let mut first = None;
     for step in journal.steps.iter().rev() {
         if let Err(error) = restore(root, step) {

@@ -111,6 +111,10 @@ impl Changes {
             return Ok(format!("-{} = {value}\n", rule.id));
         };
         let after = if sysctl.raises { higher(&before, value) } else { value.to_owned() };
+        if words(&before) != words(&after) && tree.read_only(&path) {
+            self.left.push(format!("{} = {value}: read-only here, only the host can change it", rule.id));
+            return Ok(format!("-{} = {after}\n", rule.id));
+        }
         if words(&before) != words(&after) {
             self.steps.push(Step { path, running: true, before: Some(before), after: after.clone() });
         }

@@ -137,3 +137,18 @@ fn a_small_host_does_not_get_the_socket_memory_of_a_large_one() {
     assert!(changes.left.iter().any(|line| line.contains("net.ipv4.tcp_mem") && line.contains("16 GB")), "{changes:?}");
     assert!(changes.steps.iter().all(|step| !step.path.contains("tcp_mem") && !step.after.contains("tcp_mem")));
 }
+
+#[test]
+fn what_can_only_be_read_is_left_and_named() {
+    let root = host(&[]);
+    let path = root.path().join("proc/sys/net/core/somaxconn");
+    let mut permissions = fs::metadata(&path).unwrap().permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&path, permissions).unwrap();
+    let changes = changes(root.path(), Profile::Gateway);
+    assert!(
+        changes.left.iter().any(|line| line.contains("net.core.somaxconn") && line.contains("read-only")),
+        "{changes:?}"
+    );
+    assert!(changes.steps.iter().all(|step| step.path != "proc/sys/net/core/somaxconn"));
+}

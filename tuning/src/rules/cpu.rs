@@ -8,7 +8,8 @@ use crate::{
 };
 
 pub(super) const ABOUT: &str = "A shard is a thread on one CPU that reads the clock at every turn and sleeps when it has \
-    nothing to do.";
+    nothing to do. What else runs on its CPU delays it: give other programs other CPUs (`CPUAffinity=`, `AllowedCPUs=`, \
+    `taskset`), the load generator of a test first.";
 
 pub(super) static RULES: &[Rule] = &[
     Rule {
@@ -17,6 +18,10 @@ pub(super) static RULES: &[Rule] = &[
         concerns: Concerns::Both,
         weight: Weight::Slows,
         read: |tree| {
+            let folder = "sys/devices/system/cpu";
+            if !tree.names(folder).is_empty() && tree.names(&format!("{folder}/cpufreq")).is_empty() {
+                return Ok(Found::Unused("no governor here: the hypervisor or the firmware decides"));
+            }
             let mut words = Vec::new();
             for cpu in cpus(tree)? {
                 words.extend(tree.word(&format!("sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor"))?);

@@ -1,5 +1,6 @@
 //! Rules about the kernel's version, its configuration, and whether io_uring may be used.
 use crate::{
+    demand,
     rule::{Change, Concerns, Found, Needs, Rule, Weight},
     tree::{HostError, Tree},
 };
@@ -97,12 +98,7 @@ pub(super) static RULES: &[Rule] = &[
 ];
 
 fn version(tree: &Tree) -> Result<Found, HostError> {
-    let release = tree.word("proc/sys/kernel/osrelease")?.unwrap_or_default();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().ok());
-    Ok(match (numbers.next().flatten(), numbers.next().flatten()) {
-        (Some(major), Some(minor)) => Found::Version(major, minor),
-        _ => Found::Unknown,
-    })
+    Ok(demand::version(tree)?.map_or(Found::Unknown, |(major, minor)| Found::Version(major, minor)))
 }
 
 /// Makes a ring as a shard does, with one place, and lets it go.

@@ -13,7 +13,14 @@ pub(super) const ABOUT: &str = "An idle connection costs what the bench measured
 
 /// What connections, shards and the process take.
 pub(super) const CONNECTIONS: &[Term] = &[
-    Term { times: costs::CONNECTION_BYTES, of: Quantity::Connections, what: "bytes (4,300 kernel, 250 gateway)" },
+    Term { times: costs::CONNECTION_BYTES, of: Quantity::Connections, what: "bytes (4,000 kernel, 270 gateway)" },
+    Term { times: costs::SHARD_BYTES, of: Quantity::Rings, what: "bytes" },
+    Term { times: costs::PROCESS_BYTES, of: Quantity::One, what: "bytes of the process" },
+];
+
+/// The same, of what the control group is charged for.
+pub(super) const CHARGED: &[Term] = &[
+    Term { times: 1, of: Quantity::ChargedBytes, what: "bytes of connections that the group is charged for" },
     Term { times: costs::SHARD_BYTES, of: Quantity::Rings, what: "bytes" },
     Term { times: costs::PROCESS_BYTES, of: Quantity::One, what: "bytes of the process" },
 ];

@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn a_sysctl_of_a_profile_meets_its_own_rule_for_what_the_profile_is_for() {
         use crate::demand::{Basis, Demand};
-        let basis = Basis { cpus: 16, table: 1 << 20, files_open: 10_000, tracked: 0, nic_queues: 16 };
+        let basis = Basis { files_open: 10_000, nic_queues: 16, ..Basis::new(16, 1 << 20) };
         for rule in rules() {
             let Change::Sysctl(sysctl) = &rule.change else { continue };
             for (profile, value) in sysctl.values {

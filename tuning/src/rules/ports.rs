@@ -3,7 +3,7 @@ use crate::{
     demand::Quantity,
     profile::Profile,
     rule::{Change, Concerns, Found, Needs, Rule, Sysctl, Term, Weight},
-    tree::unexpected,
+    tree::{list, unexpected},
 };
 
 pub(super) const ABOUT: &str = "Each connection from one address to one address and port needs a port of its own at the \
@@ -13,14 +13,20 @@ pub(super) const ABOUT: &str = "Each connection from one address to one address 
 pub(super) static RULES: &[Rule] = &[
     Rule {
         id: "net.ipv4.ip_local_port_range",
-        title: "ports to connect from",
+        title: "ports to connect from (ip_local_reserved_ports left out)",
         concerns: Concerns::Loadgen,
         weight: Weight::Stops,
         read: |tree| {
             let path = "proc/sys/net/ipv4/ip_local_port_range";
             match tree.numbers::<2>(path)? {
                 None => Ok(Found::Unknown),
-                Some([first, last]) if last >= first => Ok(Found::Number(last - first + 1)),
+                Some([first, last]) if last >= first => {
+                    let reserved = tree.word("proc/sys/net/ipv4/ip_local_reserved_ports")?.unwrap_or_default();
+                    let reserved =
+                        list(&reserved).ok_or_else(|| unexpected("proc/sys/net/ipv4/ip_local_reserved_ports"))?;
+                    let taken = reserved.iter().filter(|port| (first..=last).contains(port)).count() as u64;
+                    Ok(Found::Number(last - first + 1 - taken))
+                }
                 Some(_) => Err(unexpected(path)),
             }
         },

@@ -56,14 +56,9 @@ pub(super) static RULES: &[Rule] = &[
         weight: Weight::Told,
         read: |tree| last(tree, "proc/sys/net/ipv4/tcp_wmem"),
         needs: Needs::Nothing,
-        effect: "nothing for clients of the gateway, which sets their buffers itself; it bounds other programs of the host",
-        change: Change::Sysctl(Sysctl {
-            values: &[(Profile::GatewayLowmem, "4096 16384 262144")],
-            raises: false,
-            namespaced: true,
-            memory_min: 0,
-        }),
-        risk: "other programs of the host that send over long distances get slower",
+        effect: "nothing: the gateway sets the send buffers of its clients itself, and an idle one holds no memory",
+        change: Change::ByHand("nothing to change"),
+        risk: "none",
         source: "https://docs.kernel.org/networking/ip-sysctl.html (tcp_wmem)",
     },
     Rule {
