@@ -1,4 +1,4 @@
-//! Every figure in README and in the benchmarks' results is in the committed data. A figure is a
+//! Every figure in README, in the benchmarks' results and in the manual's measurements is in the committed data. A figure is a
 //! link to its file whose title is the field: `[5.35 µs](data/x-1.json "server.cpu_us_per_delivery")`.
 //! Of several runs: `[5.4](data/folder "median CASE FIELD")`, or `min`, `max`. `FIELD / 1048576` divides.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -19,6 +19,11 @@ fn every_figure_of_the_readme_is_in_the_data() {
 #[test]
 fn every_figure_of_the_results_is_in_the_data() {
     assert_eq!(wrong("docs/benchmarks/README.md", Some("## Results")), [""; 0]);
+}
+
+#[test]
+fn every_figure_of_the_manuals_measurements_is_in_the_data() {
+    assert_eq!(wrong("docs/operations/measured.md", None), [""; 0]);
 }
 
 #[test]

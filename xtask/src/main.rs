@@ -3,6 +3,7 @@ mod broker;
 mod check;
 mod conformance;
 mod dist;
+mod forecast;
 mod fuzz;
 mod sim;
 mod tidy;
@@ -22,6 +23,7 @@ Commands:
   conformance  RFC 6455 and goim's rules against the real server: [--full] [--target URL] [--write]
   fuzz    every fuzz target, or those named: [--seconds S] [TARGET]...
   dist    a tarball and a .deb in target/dist/packages: [--profile PROFILE] (dist; release and dev build faster)
+  forecast  whether the report of halley-tune is right, with limits set on purpose: [--programs FOLDER] [--json FILE]
   kafka   a real broker on loopback: up [PROPERTY...], topic NAME PARTITIONS, down, fetch (what up needs)
   torture the real server under cut links, kills, stops and want: [--minutes M] [--server BINARY]
   sim     a whole gateway on a simulated kernel: --seed S (--events N | --seconds SIMULATED), --seeds N, --sabotage
@@ -36,6 +38,8 @@ fn main() -> ExitCode {
         ["dist"] => exit(dist::run(&root(), "dist")),
         ["dist", "--profile", profile] => exit(dist::run(&root(), profile)),
         ["kafka", ref arguments @ ..] => exit(broker::run(&root(), arguments)),
+        ["forecast", ref arguments @ ..] => exit(forecast::run(&root(), arguments)),
+        ["forecast-inside", ref arguments @ ..] => exit(forecast::inside(arguments)),
         ["torture", ref arguments @ ..] => exit(torture::run(&root(), arguments)),
         ["torture-inside", ref arguments @ ..] => exit(torture::inside(arguments)),
         ["torture-clients"] => exit(torture::clients()),

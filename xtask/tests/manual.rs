@@ -13,8 +13,8 @@ const MARKS: [&str; 3] = ["runnable", "as-root", "elsewhere"];
 const PORTS: [&str; 3] = ["3101", "3102", "3111"];
 
 fn pages() -> Vec<PathBuf> {
-    let entries = fs::read_dir("../docs/operations").expect("the manual");
-    let mut pages: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    let entries = fs::read_dir("../docs/operations").expect("the manual").map(|entry| entry.expect("an entry").path());
+    let mut pages: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
     pages.sort();
     pages
 }
@@ -104,10 +104,55 @@ fn every_command_of_the_manual_that_can_be_run_works() {
 
 #[test]
 fn every_block_of_commands_says_what_it_needs() {
-    for page in pages() {
-        for (mark, text) in blocks(&fs::read_to_string(&page).expect("a page")) {
+    let all = documents(Path::new("../docs"));
+    for page in all.iter().filter(|path| path.extension().is_some_and(|end| end == "md")) {
+        for (mark, text) in blocks(&fs::read_to_string(page).expect("a page")) {
             assert!(MARKS.contains(&mark.as_str()), "{}: {mark:?} is none of {MARKS:?}:\n{text}", page.display());
         }
+    }
+}
+
+/// Pages and files that a page links to, from `docs/`.
+fn links(page: &Path) -> Vec<PathBuf> {
+    let text = fs::read_to_string(page).expect("a page");
+    let targets = text.split("](").skip(1).filter_map(|link| link.split([')', '#', ' ']).next());
+    let local = targets.filter(|link| !link.is_empty() && !link.contains("://"));
+    local.filter_map(|link| page.parent().expect("a folder").join(link).canonicalize().ok()).collect()
+}
+
+/// Every file below, but not the raw data of benchmarks, which has an index of its own.
+fn documents(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    entries
+        .flat_map(|path| match path.is_dir() {
+            true if path.ends_with("data") => Vec::new(),
+            true => documents(&path),
+            false => vec![path.canonicalize().expect("a file")],
+        })
+        .collect()
+}
+
+#[test]
+fn everything_is_two_clicks_away_from_the_index() {
+    let index = Path::new("../docs/README.md").canonicalize().expect("the index");
+    let mut reached = vec![index.clone()];
+    let mut pages = vec![index];
+    for _ in 0..2 {
+        let markdown = |path: &PathBuf| path.extension().is_some_and(|end| end == "md");
+        pages = pages.iter().filter(|page| markdown(page)).flat_map(|page| links(page)).collect();
+        reached.extend(pages.iter().cloned());
+    }
+    let far: Vec<PathBuf> =
+        documents(Path::new("../docs")).into_iter().filter(|page| !reached.contains(page)).collect();
+    assert_eq!(far, Vec::<PathBuf>::new(), "more than two clicks from docs/README.md");
+}
+
+#[test]
+fn every_alert_has_an_entry_of_the_runbook() {
+    let alerts = fs::read_to_string("../docs/operations/alerts.yml").unwrap_or_default();
+    let runbook = fs::read_to_string("../docs/operations/runbook.md").expect("the runbook");
+    for alert in alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert:")) {
+        assert!(runbook.contains(alert.trim()), "{alert} is not in the runbook");
     }
 }
 
