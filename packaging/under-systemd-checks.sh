@@ -39,7 +39,7 @@ for _ in $(seq 30); do sleep 1; [ "$(main)" = "$before" ] || [ "$(main)" = 0 ] |
 journalctl -u halley --no-pager | grep -q 'Watchdog timeout'
 test "$(systemctl is-active halley)" = active
 ok "the watchdog ends a gateway that stands still, and systemd starts it again"
-apt-get install -y --reinstall /root/halley.deb > /tmp/apt 2>&1
+apt-get install -y --reinstall /halley.deb > /tmp/apt 2>&1
 test "$(systemctl is-active halley)" = active
 ok "upgraded by apt; the new one serves"
 apt-get purge -y halley > /tmp/apt 2>&1

@@ -52,7 +52,7 @@ boot() {
   mkdir "$box/up" "$box/work" "$box/root"
   root=$box/root
   mount -t overlay overlay -o "lowerdir=/,upperdir=$box/up,workdir=$box/work" "$root"
-  cp "$deb" "$root/root/halley.deb"
+  cp "$deb" "$root/halley.deb"
   mount -t proc proc "$root/proc"
   mount --bind "$root/proc/sys" "$root/proc/sys" && mount -o remount,bind,ro "$root/proc/sys"
   mount --bind "$root/proc/sys/net" "$root/proc/sys/net" && mount -o remount,bind,rw "$root/proc/sys/net"
@@ -85,7 +85,7 @@ boot() {
   rm -f "$root"/etc/systemd/system/{sysinit,network-online}.target.wants/*
   cd "$root" && mkdir .old && pivot_root . .old
   umount -l /.old && mount --make-rshared /
-  DEBIAN_FRONTEND=noninteractive dpkg -i /root/halley.deb
+  DEBIAN_FRONTEND=noninteractive dpkg -i /halley.deb
   exec env -i container=box PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --unit=box.target --show-status=no
 }
 
