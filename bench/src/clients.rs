@@ -444,7 +444,7 @@ impl Crew {
         let Session { stream, tally, slow, .. } = &mut sessions[client.0 as usize];
         let mut book = moves.as_mut().and_then(|moves| moves.book.as_mut());
         let mut logged_in = false;
-        let mut close_code = None;
+        let mut closed = None;
         let mut sent = Ok(());
         let each = |item: Item<'_>| match item {
             Item::Message(mark) => {
@@ -478,7 +478,7 @@ impl Crew {
             Item::Unmarked => counts.stray += 1,
             Item::Operation(operation::AUTH_REPLY) | Item::Ready => logged_in = true,
             Item::Operation(_) => {}
-            Item::CloseFrame(code) => close_code = Some(code),
+            Item::CloseFrame(code, retry_ms) => closed = Some((code, retry_ms)),
             Item::Ping(payload) => sent = pong(actions, client, outgoing, payload),
             Item::Asked(ping) => sent = answer(actions, client, outgoing, plan, ping),
         };
@@ -491,7 +491,10 @@ impl Crew {
         if let Err(malformed) = fed {
             return self.malformed(actions, client, malformed, &kept);
         }
-        if let Some(code) = close_code {
+        if let Some((code, retry_ms)) = closed {
+            if let (Some(moves), Some(ms)) = (&mut self.moves, retry_ms) {
+                moves.stay_away(client.0, ms);
+            }
             return self.break_off(actions, client, &format!("the server closed it with code {code}"));
         }
         self.keep(client, kept);

@@ -8,8 +8,8 @@
 //! the elements; the rest of a body is skipped as it comes. An element that is cut is kept by the
 //! caller until more bytes are there.
 
-use halley_protocol::operation;
 use halley_protocol::packet::HEADER_BYTES;
+use halley_protocol::{halley, operation};
 
 use crate::raw_decode::RawDecoder;
 use crate::schedule::{MARK_BYTES, Mark};
@@ -31,8 +31,9 @@ pub enum Item<'a> {
     Operation(i32),
     /// A WebSocket ping with its payload.
     Ping(&'a [u8]),
-    /// A WebSocket close frame with its code, 0 if it has none.
-    CloseFrame(u16),
+    /// A WebSocket close frame with its code, 0 if it has none, and the milliseconds after which to come back, if it
+    /// says so.
+    CloseFrame(u16, Option<u32>),
     /// Raw: what shows that the server is ready for messages.
     Ready,
     /// Raw: the application's ping with this index.
@@ -123,7 +124,11 @@ pub(crate) fn control<'a>(head: &FrameHead, input: &'a [u8]) -> Result<Option<(u
     let end = head.bytes + head.length as usize;
     let Some(payload) = input.get(head.bytes..end) else { return Ok(None) };
     let item = match head.first {
-        0x88 => Some(Item::CloseFrame(payload.first_chunk().map_or(0, |code| u16::from_be_bytes(*code)))),
+        0x88 => {
+            let code = payload.first_chunk().map_or(0, |code| u16::from_be_bytes(*code));
+            let text = payload.get(2..).and_then(|text| str::from_utf8(text).ok());
+            Some(Item::CloseFrame(code, text.and_then(halley::retry_ms)))
+        }
         0x89 => Some(Item::Ping(payload)),
         _ => None,
     };
@@ -296,7 +301,7 @@ mod tests {
         Unmarked,
         Operation(i32),
         Ping(Vec<u8>),
-        CloseFrame(u16),
+        CloseFrame(u16, Option<u32>),
     }
 
     fn decode(websocket: bool, parts: &[&[u8]]) -> Result<Vec<Owned>, Malformed> {
@@ -310,7 +315,7 @@ mod tests {
                     Item::Unmarked => Owned::Unmarked,
                     Item::Operation(operation) => Owned::Operation(operation),
                     Item::Ping(payload) => Owned::Ping(payload.to_vec()),
-                    Item::CloseFrame(code) => Owned::CloseFrame(code),
+                    Item::CloseFrame(code, retry_ms) => Owned::CloseFrame(code, retry_ms),
                     Item::Ready | Item::Asked(_) => unreachable!("goim has neither"),
                 });
             })?;
@@ -352,7 +357,7 @@ mod tests {
             Owned::Unmarked,
             Owned::Ping(b"hi".to_vec()),
             Owned::Message(2),
-            Owned::CloseFrame(1000),
+            Owned::CloseFrame(1000, None),
         ];
         (stream, items)
     }

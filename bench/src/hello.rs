@@ -122,7 +122,7 @@ impl Greeting<'_> {
             let mut answers = Vec::new();
             let each = |item: Item<'_>| match item {
                 Item::Operation(operation::AUTH_REPLY) | Item::Ready => ready = true,
-                Item::CloseFrame(code) => closed = Some(code),
+                Item::CloseFrame(code, _) => closed = Some(code),
                 Item::Ping(payload) => {
                     websocket::client::frame(&mut answers, true, websocket::Opcode::Pong, MASK, payload);
                 }

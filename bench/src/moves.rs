@@ -226,6 +226,8 @@ struct Visitor {
     /// Attempts that failed since the connection was lost.
     failed: u8,
     back: bool,
+    /// Milliseconds that the server has asked it to stay away.
+    away_ms: Option<u32>,
 }
 
 impl Moves {
@@ -349,6 +351,11 @@ impl Moves {
         false
     }
 
+    /// The server asks the client to come back after so long; its next wait is that.
+    pub(crate) fn stay_away(&mut self, client: u32, ms: u32) {
+        self.visitors[client as usize].away_ms = Some(ms);
+    }
+
     /// A connection is no more, or did not come to be: `before_login` if that was an attempt.
     pub(crate) fn gone(&mut self, client: u32, before_login: bool, now_ns: u64) {
         if let Some(book) = &mut self.book {
@@ -360,7 +367,10 @@ impl Moves {
             Kind::Churn(_) => self.free.push(client),
             Kind::Return(back) => {
                 visitor.failed = visitor.failed.saturating_add(u8::from(before_login));
-                let wait = back.wait(visitor.failed, &mut self.random);
+                let wait = match visitor.away_ms.take() {
+                    Some(ms) => Duration::from_millis(ms.into()),
+                    None => back.wait(visitor.failed, &mut self.random),
+                };
                 self.timers.push(Reverse((now_ns + clock::nanoseconds(wait), client, visitor.visit)));
             }
         }
@@ -390,6 +400,19 @@ mod tests {
     /// Ten messages, one a second, the first at second 10.
     fn schedule() -> Schedule {
         Schedule { run: 1, start_ns: 10 * SECOND, interval_ns: SECOND, count: 10, rooms: 1 }
+    }
+
+    #[test]
+    fn who_is_asked_to_stay_away_does_so_once() {
+        let mut moves = Moves::new(movement(Kind::Return(back())), 0, 1);
+        let mut seen = Seen::default();
+        moves.stay_away(0, 3000);
+        moves.gone(0, false, 0);
+        assert_eq!(moves.next(3 * SECOND - 1, &mut seen), None);
+        assert_eq!(moves.next(3 * SECOND, &mut seen), Some(Task::Come(0)));
+        moves.begun(0, 3 * SECOND);
+        moves.gone(0, true, 3 * SECOND);
+        assert_eq!(moves.next(3 * SECOND + SECOND / 10, &mut seen), Some(Task::Come(0)), "then it waits as it likes");
     }
 
     #[test]

@@ -254,7 +254,7 @@ mod tests {
                     Item::Message(mark) => Owned::Message(mark.sequence),
                     Item::Unmarked => Owned::Unmarked,
                     Item::Ping(payload) => Owned::Ping(payload.to_vec()),
-                    Item::CloseFrame(code) => Owned::CloseFrame(code),
+                    Item::CloseFrame(code, _) => Owned::CloseFrame(code),
                     Item::Ready if items.contains(&Owned::Ready) => return,
                     Item::Ready => Owned::Ready,
                     Item::Asked(ping) => Owned::Asked(ping),

@@ -93,6 +93,45 @@ impl<'a> Kick<'a> {
         let text = core::str::from_utf8(text).ok()?;
         Some(Self { code, text })
     }
+
+    /// After how many milliseconds the client should come back, where the text says so.
+    pub fn retry_ms(&self) -> Option<u32> {
+        retry_ms(self.text)
+    }
+}
+
+/// What comes before the milliseconds in a text that says when to come back.
+const RETRY: &str = "; retry_ms=";
+
+/// Bytes that [`retry_text`] adds to a reason.
+pub const RETRY_BYTES_MAX: usize = RETRY.len() + 10;
+
+/// Writes `reason; retry_ms=N`, the text of a kick or a close frame that says when to come back, and returns its length.
+/// `out` must hold the reason and [`RETRY_BYTES_MAX`].
+pub fn retry_text(reason: &str, retry_ms: u32, out: &mut [u8]) -> usize {
+    let mut digits = [0; 10];
+    let mut first = digits.len();
+    let mut left = retry_ms;
+    loop {
+        first -= 1;
+        digits[first] = b'0' + u8::try_from(left % 10).unwrap_or(0);
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    let mut bytes = 0;
+    for part in [reason.as_bytes(), RETRY.as_bytes(), &digits[first..]] {
+        out[bytes..bytes + part.len()].copy_from_slice(part);
+        bytes += part.len();
+    }
+    bytes
+}
+
+/// Reads the end of such a text; `None` if it does not say when to come back.
+pub fn retry_ms(text: &str) -> Option<u32> {
+    let (_, digits) = text.rsplit_once(RETRY)?;
+    if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
 }
 
 fn int32(bytes: &[u8]) -> Option<(i32, &[u8])> {

@@ -1,6 +1,6 @@
 //! Bodies of Halley's own operations.
 
-use halley_protocol::halley::{JoinReply, JoinStatus, Kick, LeaveStatus};
+use halley_protocol::halley::{JoinReply, JoinStatus, Kick, LeaveStatus, RETRY_BYTES_MAX, retry_ms, retry_text};
 use halley_protocol::operation;
 
 #[test]
@@ -43,4 +43,19 @@ fn a_kick_is_code_and_text() {
     assert_eq!(Kick::parse(&out[..bytes]), Some(kick));
     assert_eq!(Kick::parse(&out[..bytes - 1]), None, "half a character");
     assert_eq!(Kick::parse(&out[..3]), None);
+}
+
+#[test]
+fn a_kick_may_say_when_to_come_back() {
+    for (ms, text) in
+        [(0, "drain; retry_ms=0"), (12_500, "drain; retry_ms=12500"), (u32::MAX, "drain; retry_ms=4294967295")]
+    {
+        let mut out = [0; 5 + RETRY_BYTES_MAX];
+        let bytes = retry_text("drain", ms, &mut out);
+        assert_eq!(&out[..bytes], text.as_bytes());
+        assert_eq!(Kick { code: 1012, text }.retry_ms(), Some(ms));
+    }
+    for text in ["drain", "", "; retry_ms=", "; retry_ms=+1", "; retry_ms=4294967296", "; retry_ms=1 s", "retry_ms=1"] {
+        assert_eq!(retry_ms(text), None, "{text:?}");
+    }
 }
