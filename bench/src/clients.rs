@@ -492,10 +492,7 @@ impl Crew {
             return self.malformed(actions, client, malformed, &kept);
         }
         if let Some((code, retry_ms)) = closed {
-            if let (Some(moves), Some(ms)) = (&mut self.moves, retry_ms) {
-                moves.stay_away(client.0, ms);
-            }
-            return self.break_off(actions, client, &format!("the server closed it with code {code}"));
+            return self.sent_away(actions, client, code, retry_ms);
         }
         self.keep(client, kept);
         if logged_in && self.session(client).state == State::LoggingIn {
@@ -556,6 +553,14 @@ impl Crew {
                 self.session(client).tally = Tally::starting_at(from);
             }
         }
+    }
+
+    /// The server has closed a WebSocket, and may have said when to come back.
+    fn sent_away(&mut self, actions: &mut Actions, client: Client, code: u16, retry_ms: Option<u32>) -> io::Result<()> {
+        if let (Some(moves), Some(ms)) = (&mut self.moves, retry_ms) {
+            moves.stay_away(client.0, ms);
+        }
+        self.break_off(actions, client, &format!("the server closed it with code {code}"))
     }
 
     /// Closes a connection from our side.

@@ -30,6 +30,26 @@ pub(crate) enum Command {
     Push(Push),
     /// Makes a token of the API and the line of the configuration that lets it in.
     Token(Token),
+    /// Sends the clients of a running gateway away, spread over `drain_window_ms`, and ends it.
+    Drain(Admin),
+    /// Makes a running gateway read its configuration anew, and prints what has changed and what needs a restart.
+    Reload(Admin),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0, it is done as asked; 1, the gateway refused; \
+    2, the call is wrong, or there is no connection to the API.")]
+pub(crate) struct Admin {
+    /// The gateway's configuration file: the address of the API and its first token that is no hash are taken
+    /// from it and the environment.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The gateway's API, such as `http://127.0.0.1:3111`, which is the default without a file.
+    #[arg(long, value_name = "URL", env = "HALLEY_API")]
+    pub(crate) api: Option<String>,
+    /// A token of the API.
+    #[arg(long, env = "HALLEY_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -50,7 +70,7 @@ pub(crate) enum Scope {
     Push,
     /// Looks at rooms, connections, counters and metrics
     Read,
-    /// Ends connections
+    /// Ends connections, reloads and drains
     Admin,
 }
 

@@ -287,6 +287,7 @@ impl ControlBell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::order::DrainPlan;
     use crate::payload::Payload;
 
     fn push() -> Order {
@@ -302,11 +303,14 @@ mod tests {
         }
         assert!(!link.take_credit(1), "dispatch's places are used up");
         for _ in 0..limits::ORDERS_CONTROL_SHARE {
-            link.put_control(Order::Drain { deadline_ms: 0 }).expect("control has its share");
+            link.put_control(Order::Drain { plan: DrainPlan::new(0, 0, 0) }).expect("control has its share");
         }
-        assert!(link.put_control(Order::Drain { deadline_ms: 0 }).is_err());
+        assert!(link.put_control(Order::Drain { plan: DrainPlan::new(0, 0, 0) }).is_err());
         assert!(matches!(link.next_push(), Some(Order::All { .. })));
-        assert!(link.put_control(Order::Drain { deadline_ms: 0 }).is_err(), "nor can control take those of dispatch");
+        assert!(
+            link.put_control(Order::Drain { plan: DrainPlan::new(0, 0, 0) }).is_err(),
+            "nor can control take those of dispatch"
+        );
         assert!(link.take_credit(1), "a push that was taken frees its place");
     }
 
@@ -324,7 +328,7 @@ mod tests {
     fn a_shard_with_orders_does_not_sleep() {
         let link = ShardLink::new(1);
         assert!(link.park(false));
-        link.put_control(Order::Drain { deadline_ms: 0 }).expect("empty queue");
+        link.put_control(Order::Drain { plan: DrainPlan::new(0, 0, 0) }).expect("empty queue");
         assert!(!link.parked.take(), "whoever put the order took the flag");
         assert!(!link.park(false));
     }

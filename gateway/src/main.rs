@@ -1,14 +1,18 @@
 //! The program `halley`: reads its command line and configuration, and starts the gateway.
 
+mod admin;
+mod caller;
 mod cli;
 mod log;
 mod push;
 mod token;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 use gateway::config::{Config, Host, Sources};
+use gateway::control::reload::Outside;
 use gateway::control::start;
 
 use cli::{Cli, Command};
@@ -18,6 +22,8 @@ fn main() -> ExitCode {
     match &cli.command {
         Some(Command::Push(push)) => return push::run(push),
         Some(Command::Token(token)) => return token::run(token),
+        Some(Command::Drain(admin)) => return admin::drain(admin),
+        Some(Command::Reload(admin)) => return admin::reload(admin),
         None => {}
     }
     match run(&cli) {
@@ -30,7 +36,8 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<(), Box<dyn std::error::Error>> {
-    let config = Config::load(&sources(cli)?, &Host::read()?)?;
+    let host = Host::read()?;
+    let config = Config::load(&sources(cli.config.as_deref(), cli.dev)?, &host)?;
     if cli.print_config {
         print!("{}", config.to_toml());
     } else if cli.check_config {
@@ -39,22 +46,33 @@ fn run(cli: &Cli) -> Result<(), Box<dyn std::error::Error>> {
             config.plan.connections_max, config.plan.shards
         );
     } else {
-        log::start(&config.settings.log);
-        start::run(config, gateway::shard::run)?;
+        let log = log::start(&config.settings.log);
+        let (file, dev) = (cli.config.clone(), cli.dev);
+        let outside = Outside {
+            reread: Box::new(move || sources(file.as_deref(), dev)),
+            host,
+            set_log_level: Box::new({
+                let log = log.clone();
+                move |level| log.set_level(level)
+            }),
+            each_second: Box::new(move || log.tell_suppressed()),
+        };
+        start::run(config, outside, gateway::shard::run)?;
     }
     Ok(())
 }
 
-fn sources(cli: &Cli) -> Result<Sources, String> {
+/// What the configuration is made of now: the file, or `--dev`, and the environment.
+fn sources(config: Option<&Path>, dev: bool) -> Result<Sources, String> {
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let file = match &cli.config {
+    let file = match config {
         Some(path) => {
             let name = path.display().to_string();
             let text = std::fs::read_to_string(path).map_err(|cause| format!("cannot read {name}: {cause}"))?;
             Some((name, text))
         }
-        None if cli.dev => None,
+        None if dev => None,
         None => {
             return Err(
                 "nothing to start: try it with `halley --dev`, or give a file with `halley --config FILE`".into()

@@ -1,6 +1,7 @@
 //! What threads tell each other: `Order` (to a shard) and `Report` (from a shard), nothing else.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
@@ -8,6 +9,7 @@ use crate::ids::{ConnWord, RoomRef};
 use crate::limits;
 use crate::payload::Payload;
 use crate::reason::CloseReason;
+use crate::shard::Reloadable;
 
 /// An instruction to one shard. Orders of one queue are carried out in the order they were put.
 #[derive(Debug)]
@@ -62,12 +64,59 @@ pub enum Order {
         /// Given back in the report.
         token: u64,
     },
-    /// Stop accepting, empty the outboxes, close everything as [`CloseReason::Drain`], report
-    /// [`Report::Drained`] and end, at the latest after `deadline_ms`.
-    Drain {
-        /// Milliseconds from now.
-        deadline_ms: u32,
+    /// Go on by other settings.
+    Reload {
+        /// All of them; the shards share one copy.
+        settings: Arc<Reloadable>,
     },
+    /// Take no more connections until told to go on.
+    HoldAccepts {
+        /// Whether to stop, or to go on.
+        hold: bool,
+    },
+    /// Stop accepting, close everything as [`CloseReason::Drain`] at the pace of the plan, empty the outboxes, report
+    /// [`Report::Drained`] and end. Pushes go on to those who are still there.
+    Drain {
+        /// The pace.
+        plan: DrainPlan,
+    },
+}
+
+/// The pace of a drain, in milliseconds from its order on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainPlan {
+    /// Connections are told to go evenly over this time.
+    pub evict_ms: u32,
+    /// They come back evenly over this time: at least `evict_ms`. Who can be told a delay is told the difference.
+    pub window_ms: u32,
+    /// What is left is closed by force.
+    pub deadline_ms: u32,
+}
+
+impl DrainPlan {
+    /// The plan for so many connections. So few that anybody bears them at once are not spread over the whole window: a
+    /// thousand a second come back at least. Evictions leave a quarter of the time for last bytes.
+    pub fn new(connections: u64, window_ms: u32, deadline_ms: u32) -> Self {
+        const RETURNS_PER_SECOND_MIN: u64 = 1000;
+        let needed = u32::try_from(connections * 1000 / RETURNS_PER_SECOND_MIN).unwrap_or(u32::MAX);
+        let window_ms = window_ms.min(needed);
+        Self { evict_ms: window_ms.min(deadline_ms - deadline_ms / 4), window_ms, deadline_ms }
+    }
+
+    /// Slots of `used` that are told after so many milliseconds.
+    pub fn due(&self, used: u32, elapsed_ms: u64) -> u32 {
+        if elapsed_ms >= u64::from(self.evict_ms) {
+            return used;
+        }
+        let due = u64::from(used) * elapsed_ms / u64::from(self.evict_ms);
+        u32::try_from(due).expect("a part of them")
+    }
+
+    /// How long the client of a slot is told to stay away: what the evictions fall short of the window.
+    pub fn away_ms(&self, slot: u32, used: u32) -> u32 {
+        let away = u64::from(self.window_ms - self.evict_ms) * u64::from(slot) / u64::from(used.max(1));
+        u32::try_from(away).expect("a part of the window")
+    }
 }
 
 impl Order {

@@ -1,6 +1,6 @@
 //! `halley push`: a message from the shell, or a pipe of them, to any number of targets.
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::net::TcpStream;
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use gateway::source::kafka::Pusher;
 use halley_protocol::job::{self, Job};
 use serde_json::{Value, json};
 
-use crate::cli;
+use crate::{caller, cli};
 
 /// Pushes; 0: all were taken, 1: one was not, 2: the call is wrong.
 pub(crate) fn run(options: &cli::Push) -> ExitCode {
@@ -74,15 +74,10 @@ impl Way {
             let (brokers, topic) = place.rsplit_once('/').ok_or("--kafka: write BROKERS/TOPIC")?;
             return Ok(Self::Kafka { pusher: Pusher::new(brokers, topic)?, targets, operation });
         }
-        let host = options.api.strip_prefix("http://").ok_or("--api: write http://HOST:PORT")?.trim_end_matches('/');
-        let stream = TcpStream::connect(host).map_err(|error| format!("{}: {error}", options.api))?;
-        let token = options.token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n"));
-        let head = format!(
-            "POST /v1/push HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n{}",
-            token.unwrap_or_default()
-        );
+        let stream = caller::connect(&options.api)?;
+        let head = caller::head("/v1/push", &options.api, options.token.as_deref())?;
         let targets = targets.iter().map(as_json).collect();
-        Ok(Self::Api { stream: BufReader::new(stream), head, targets, operation })
+        Ok(Self::Api { stream, head, targets, operation })
     }
 
     fn push(&mut self, message: &[u8]) -> Result<(), String> {
@@ -94,8 +89,7 @@ impl Way {
                 };
                 let push = |target: &Value| json!({"target": target, "operation": operation, "payload": payload});
                 let body = Value::Array(targets.iter().map(push).collect()).to_string();
-                let answer = call(stream, &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()))?;
-                println!("{answer}");
+                println!("{}", taken(caller::call(stream, head, &body)?)?);
                 Ok(())
             }
             Self::Kafka { pusher, targets, operation } => targets.iter().try_for_each(|target| {
@@ -126,27 +120,12 @@ fn as_json(target: &Target) -> Value {
     }
 }
 
-/// One call on a connection that is kept; the body of its answer if that is 200 and no result has an error.
-fn call(stream: &mut BufReader<TcpStream>, request: &str) -> Result<String, String> {
-    let broken = |error: io::Error| format!("the API: {error}");
-    stream.get_mut().write_all(request.as_bytes()).map_err(broken)?;
-    let (mut status, mut length) = (String::new(), 0);
-    stream.read_line(&mut status).map_err(broken)?;
-    loop {
-        let mut line = String::new();
-        stream.read_line(&mut line).map_err(broken)?;
-        let Some((name, value)) = line.trim_end().split_once(':') else { break };
-        if name.eq_ignore_ascii_case("content-length") {
-            length = value.trim().parse().map_err(|_| format!("the API: {}", line.trim_end()))?;
-        }
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).map_err(broken)?;
-    let body = String::from_utf8_lossy(&body).into_owned();
+/// The body of an answer if that is 200 and no result has an error.
+fn taken((status, body): (String, String)) -> Result<String, String> {
     let answer: Value = serde_json::from_str(&body).unwrap_or_default();
     let refused = answer["results"].as_array().is_none_or(|results| results.iter().any(|one| one["error"].is_object()));
-    if status.split(' ').nth(1) != Some("200") || refused {
-        return Err(format!("refused: {} {body}", status.trim_end()));
+    if !status.starts_with("200") || refused {
+        return Err(format!("refused: HTTP/1.1 {status} {body}"));
     }
     Ok(body)
 }

@@ -156,6 +156,10 @@ pub struct ShardStats {
     pub packets: Counter,
     /// Times the full table stopped accepting.
     pub accept_pauses: Counter,
+    /// Times that `accepts_per_second_max` stopped accepting.
+    pub accept_rate_pauses: Counter,
+    /// Times that `memory_bytes_max` stopped accepting.
+    pub accept_memory_pauses: Counter,
     /// Rooms with members or joins on the way (gauge).
     pub rooms: Counter,
     /// Connections that the kernel takes nothing from at the moment (gauge).

@@ -12,12 +12,14 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// Sizes of buffers and fields that follow from other limits: nothing can go there.
 const FOLLOWS: &[&str] = &[
     "CONTROL_BYTES_MAX",
+    "FAREWELL_BYTES_MAX",
     "FRAME_HEADER_BYTES_MAX",
     "INSPECTION_MAX",
     "MASKED_CONTROL_BYTES_MAX",
     "MASKED_HEADER_BYTES_MAX",
     "OPERATIONS_MAX",
     "REPLY_BYTES_MAX",
+    "RETRY_BYTES_MAX",
     "ROOMS_MAX",
     "SLEEP_MS_MAX",
 ];

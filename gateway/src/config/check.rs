@@ -66,7 +66,12 @@ impl Check<'_> {
             self.range("shards", count.into(), 1, limits::SHARDS_MAX as u64)?;
         }
         self.range("key_connections_max", self.settings.key_connections().into(), 1, 1024)?;
-        self.range("drain_ms_max", self.settings.drain_ms_max.into(), 1, 3_600_000)?;
+        self.range("accepts_per_second_max", self.settings.accepts_per_second_max.into(), 0, 10_000_000)?;
+        self.range("accepts_burst_max", self.settings.accepts_burst_max.into(), 0, 10_000_000)?;
+        if self.settings.memory_bytes_max > 0 {
+            self.range("memory_bytes_max", self.settings.memory_bytes_max, 1 << 20, 1 << 50)?;
+        }
+        self.drain()?;
         self.range("shard.run_bytes_max", shard.run_bytes_max.into(), 1024, 1 << 24)?;
         self.range("shard.run_messages_max", shard.run_messages_max.into(), 1, 4096)?;
         self.range("shard.room_pending_bytes_max", shard.room_pending_bytes_max.into(), 2 * payload, 1 << 30)?;
@@ -92,6 +97,14 @@ impl Check<'_> {
             );
         }
         Ok(())
+    }
+
+    fn drain(&self) -> Result<(), ConfigError> {
+        let Settings { drain_grace_ms, drain_window_ms, drain_ms_max, .. } = *self.settings;
+        self.range("drain_ms_max", drain_ms_max.into(), 1, 3_600_000)?;
+        self.range("drain_window_ms", drain_window_ms.into(), 0, 3_600_000)?;
+        self.range("drain_grace_ms", drain_grace_ms.into(), 0, 3_600_000)?;
+        self.at_least("drain_ms_max", drain_ms_max.into(), "drain_grace_ms and one more", u64::from(drain_grace_ms) + 1)
     }
 
     fn api(&self) -> Result<(), ConfigError> {

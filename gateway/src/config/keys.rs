@@ -31,7 +31,32 @@ pub const KEYS: &[Key] = &[
         "\"replace\"",
         "At that limit: `replace` closes the oldest connection, `refuse` refuses the login. `share`: a key has several on purpose; beyond the limit logins are refused.",
     ),
-    key("drain_ms_max", "10000", "Longest drain after SIGTERM."),
+    key(
+        "accepts_per_second_max",
+        "0",
+        "Connections accepted a second, all shards together; others wait in the kernel's queue. 0: as many as come.",
+    ),
+    key(
+        "accepts_burst_max",
+        "0",
+        "Connections accepted at once after a pause; 0: as many as `accepts_per_second_max`.",
+    ),
+    key(
+        "memory_bytes_max",
+        "0",
+        "With more than this in memory (resident, without the kernel's part) no more connections are accepted, until a sixteenth of it is free. 0: any.",
+    ),
+    key(
+        "drain_grace_ms",
+        "0",
+        "From SIGTERM, when `/readyz` turns 503, to the end of accepting. Behind a load balancer: as long as it takes to notice.",
+    ),
+    key(
+        "drain_window_ms",
+        "20000",
+        "A drain's clients are sent away, and come back, evenly over this time, a thousand a second at least; 0: all at once.",
+    ),
+    key("drain_ms_max", "30000", "Longest drain after SIGTERM, its grace included."),
     key("shard.run_bytes_max", "16384", "Bytes of messages joined into one send when a room has several waiting."),
     key("shard.run_messages_max", "256", "Messages of such a run."),
     key(
@@ -134,7 +159,11 @@ pub const KEYS: &[Key] = &[
         "(none)",
         "Properties of librdkafka by their names, such as `\"security.protocol\"`; those that Halley's promises rest on are refused.",
     ),
-    key("log.format", "\"json\"", "`json` or `text`, one line per event on standard error."),
+    key(
+        "log.format",
+        "\"auto\"",
+        "`json` or `text`: one line per event on standard error. `auto`: entries of systemd's journal where standard error leads to it, else `json`.",
+    ),
     key(
         "log.level",
         "\"info\"",

@@ -7,7 +7,8 @@ use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
 use super::error::{ConfigError, Place};
-use super::settings::{Api, Auth, Bind, Listener, Log, LogFormat, Login, Settings, Transport};
+use super::log::{Log, LogFormat};
+use super::settings::{Api, Auth, Bind, Listener, Login, Settings, Transport};
 
 const PREFIX: &str = "HALLEY__";
 
@@ -102,6 +103,9 @@ impl DevAddresses {
         let settings = Settings {
             api: Api { auth: Auth::None, ..Api::default() },
             log: Log { format: LogFormat::Text, ..Log::default() },
+            // Who stops it waits for it.
+            drain_window_ms: 0,
+            drain_ms_max: 5000,
             listener: [Transport::Tcp, Transport::Ws]
                 .map(|transport| Listener {
                     bind: Bind::loopback(0),

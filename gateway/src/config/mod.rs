@@ -6,6 +6,8 @@ mod error;
 mod kafka;
 mod keys;
 mod layers;
+mod log;
+mod reload;
 mod settings;
 mod tokens;
 
@@ -14,9 +16,11 @@ pub use error::{ConfigError, Place};
 pub use kafka::{JobFormat, Kafka, Start};
 pub use keys::{KEYS, Key, table};
 pub use layers::Sources;
+pub use log::{Log, LogFormat};
+pub use reload::{Change, RELOADS, Reload, reload_list};
 pub use settings::{
-    Api, ApiV1, Auth, Backoff, Bind, Dialect, ECHO_PATH, KeyPolicy, Listener, Log, LogFormat, Login, Nodes, Settings,
-    Shard, Shards, SlowPolicy, Transport,
+    Api, ApiV1, Auth, Backoff, Bind, Dialect, ECHO_PATH, KeyPolicy, Listener, Login, Nodes, Settings, Shard, Shards,
+    SlowPolicy, Transport,
 };
 pub use tokens::{HashedToken, Scope, Token, TokenHash};
 
@@ -51,6 +55,11 @@ impl Config {
 
     /// The resolved configuration as TOML. Tokens and passwords are hidden, since this gets pasted into tickets.
     pub fn to_toml(&self) -> String {
+        toml::to_string(&self.hidden()).expect("settings are tables of plain values")
+    }
+
+    /// The settings as they may be shown.
+    fn hidden(&self) -> Settings {
         let mut settings = self.settings.clone();
         for token in &mut settings.api.tokens {
             if let Token::Plain(token) = token {
@@ -60,12 +69,14 @@ impl Config {
         if let Some(kafka) = &mut settings.kafka {
             kafka.hide_secrets(HIDDEN);
         }
-        toml::to_string(&settings).expect("settings are tables of plain values")
+        settings
     }
 }
 
 /// What is printed in place of a token; too short to be accepted as one.
 pub const HIDDEN: &str = "(hidden)";
 
+#[cfg(test)]
+mod reload_tests;
 #[cfg(test)]
 mod tests;

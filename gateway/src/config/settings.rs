@@ -6,6 +6,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::kafka::Kafka;
+use super::log::Log;
 use super::tokens::Token;
 
 /// The whole file. `None` in a field means that the machine or another key decides.
@@ -22,6 +23,16 @@ pub struct Settings {
     pub key_connections_max: Option<u32>,
     /// What happens to a login when its key has as many connections as it may.
     pub key_policy: KeyPolicy,
+    /// Connections accepted a second on average. 0: as many as come.
+    pub accepts_per_second_max: u32,
+    /// Connections accepted at once after a pause. 0: as many as in a second.
+    pub accepts_burst_max: u32,
+    /// Bytes of the process in memory above which no more connections are accepted. 0: any.
+    pub memory_bytes_max: u64,
+    /// From the beginning of a drain, which `/readyz` tells at once, to the end of accepting, milliseconds.
+    pub drain_grace_ms: u32,
+    /// Over which a drain's clients come back, milliseconds.
+    pub drain_window_ms: u32,
     /// How long a drain may take, milliseconds.
     pub drain_ms_max: u32,
     /// `[shard]`.
@@ -49,7 +60,12 @@ impl Default for Settings {
             shards: Shards::Auto,
             key_connections_max: None,
             key_policy: KeyPolicy::Replace,
-            drain_ms_max: 10_000,
+            accepts_per_second_max: 0,
+            accepts_burst_max: 0,
+            memory_bytes_max: 0,
+            drain_grace_ms: 0,
+            drain_window_ms: 20_000,
+            drain_ms_max: 30_000,
             shard: Shard::default(),
             api: Api::default(),
             api_v1: None,
@@ -62,6 +78,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Connections accepted at once.
+    pub fn accepts_burst(&self) -> u32 {
+        if self.accepts_burst_max == 0 { self.accepts_per_second_max } else { self.accepts_burst_max }
+    }
+
     /// Connections that one key may have.
     pub fn key_connections(&self) -> u32 {
         self.key_connections_max.unwrap_or(if self.key_policy == KeyPolicy::Share { 16 } else { 1 })
@@ -285,32 +306,6 @@ impl Default for Backoff {
     fn default() -> Self {
         Self { delay_max: 300, base_delay: 3, factor: 1.8, jitter: 0.3 }
     }
-}
-
-/// `[log]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Log {
-    /// Shape of a line on standard error.
-    pub format: LogFormat,
-    /// A level, or directives of tracing's `EnvFilter`.
-    pub level: String,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { format: LogFormat::Json, level: "info".into() }
-    }
-}
-
-/// `log.format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogFormat {
-    /// One JSON object per line.
-    Json,
-    /// For people.
-    Text,
 }
 
 /// `[[listener]]`: one address that clients connect to.

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-const OPEN: &str = "[api]\nauth = \"none\"\n[[listener]]\nbind = \"127.0.0.1:0\"\nlogin = \"open\"\n";
+pub(super) const OPEN: &str = "[api]\nauth = \"none\"\n[[listener]]\nbind = \"127.0.0.1:0\"\nlogin = \"open\"\n";
 
-fn host() -> Host {
+pub(super) fn host() -> Host {
     Host { cpus: vec![0, 1], files_max: 20_000, memory_bytes: 16 << 30 }
 }
 
-fn file(text: &str) -> Sources {
+pub(super) fn file(text: &str) -> Sources {
     Sources { file: Some(("halley.toml".into(), text.into())), environment: Vec::new() }
 }
 

@@ -19,7 +19,7 @@ pub enum Scope {
     Push,
     /// Looks at rooms, connections, counters and metrics.
     Read,
-    /// Ends connections.
+    /// Ends connections, reloads and drains.
     Admin,
 }
 

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use futures_channel::{mpsc, oneshot};
 
 use super::api::{PushIds, Tokens};
 use super::listen::Bound;
-use crate::config::Config;
+use crate::config::{Config, Reload};
 use crate::directory::Directory;
 use crate::dispatch::Dispatch;
 use crate::ids::ConnWord;
@@ -18,8 +18,8 @@ use crate::source::kafka::Kafka;
 
 /// Shared by all handlers.
 pub struct App {
-    /// The configuration in force.
-    pub config: Config,
+    /// The configuration in force; a reload replaces it.
+    pub live: Live,
     /// The addresses that were bound.
     pub bound: Bound,
     /// The way of pushes.
@@ -30,8 +30,6 @@ pub struct App {
     pub links: Arc<[Arc<ShardLink>]>,
     /// What control counts.
     pub tallies: Arc<Tallies>,
-    /// Who may call.
-    pub tokens: Tokens,
     /// The ids of the last pushes.
     pub push_ids: Arc<PushIds>,
     /// Where pushes go instead, if it is configured; set before the API serves.
@@ -40,6 +38,87 @@ pub struct App {
     pub draining: AtomicBool,
     /// The way to control.
     pub commands: mpsc::UnboundedSender<Command>,
+    /// The way to who decides about the life of the process.
+    pub wishes: Wishes,
+}
+
+impl App {
+    /// The configuration in force now.
+    pub fn config(&self) -> Arc<Config> {
+        self.live.get().0
+    }
+
+    /// Who may call now.
+    pub fn tokens(&self) -> Arc<Tokens> {
+        self.live.get().1
+    }
+}
+
+/// The configuration in force, and what is made of it.
+#[derive(Debug)]
+pub struct Live(RwLock<(Arc<Config>, Arc<Tokens>)>);
+
+impl Live {
+    /// This one, until it is replaced.
+    pub fn new(config: Config) -> Self {
+        Self(RwLock::new(Self::made_of(config)))
+    }
+
+    fn made_of(config: Config) -> (Arc<Config>, Arc<Tokens>) {
+        let tokens = Tokens::new(&config.settings.api);
+        (Arc::new(config), Arc::new(tokens))
+    }
+
+    fn get(&self) -> (Arc<Config>, Arc<Tokens>) {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces it: whoever asks from now on gets the new one.
+    pub(super) fn replace(&self, config: Config) {
+        let made = Self::made_of(config);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = made;
+    }
+}
+
+/// What somebody outside wants of the whole process.
+#[derive(Debug)]
+pub enum Wish {
+    /// SIGTERM or SIGINT: drain; a second one ends the process at once.
+    Stop,
+    /// `POST /v1/drain`: drain.
+    Drain,
+    /// SIGHUP, or `POST /v1/reload`, which is answered.
+    Reload(Option<oneshot::Sender<ReloadResult>>),
+}
+
+/// What a reload changed, or one sentence why it changed nothing.
+pub type ReloadResult = Result<Reload, String>;
+
+/// The way from signals and handlers to the one who fulfils their wishes.
+#[derive(Debug)]
+pub struct Wishes {
+    wish: mpsc::UnboundedSender<Wish>,
+    wished: Mutex<Option<mpsc::UnboundedReceiver<Wish>>>,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        let (wish, wished) = mpsc::unbounded();
+        Self { wish, wished: Mutex::new(Some(wished)) }
+    }
+}
+
+impl Wishes {
+    /// Leaves a wish; `false` when nobody fulfils any more.
+    pub fn put(&self, wish: Wish) -> bool {
+        self.wish.unbounded_send(wish).is_ok()
+    }
+
+    /// The wishes, for the one who fulfils them.
+    pub fn listen(&self) -> mpsc::UnboundedReceiver<Wish> {
+        let wished = self.wished.lock().unwrap_or_else(PoisonError::into_inner).take();
+        wished.expect("one fulfils wishes")
+    }
 }
 
 /// Something that control alone does, asked for by a handler. An answer that does not come in time is

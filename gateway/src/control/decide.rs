@@ -16,8 +16,9 @@ use halley_protocol::operation;
 use crate::directory::{Directory, DirectoryWriter, Key};
 use crate::ids::{ConnWord, RoomRef, ShardIndex};
 use crate::link::ShardLink;
-use crate::order::{Ask, Inspection, Order, Report, Verdict};
+use crate::order::{Ask, DrainPlan, Inspection, Order, Report, Verdict};
 use crate::reason::CloseReason;
+use crate::shard::Reloadable;
 
 pub use outgoing::OutgoingQueues;
 
@@ -271,10 +272,19 @@ impl Control {
         orders.put(conn.shard(), Order::Inspect { conn, token });
     }
 
-    /// Tells every shard to end; each says [`Event::Drained`].
-    pub fn drain(&self, deadline_ms: u32, orders: &mut impl OrderSink) {
+    /// Judges logins by another policy from now on, and gives the shards their settings.
+    pub fn reload(&mut self, policy: Policy, settings: &Arc<Reloadable>, orders: &mut impl OrderSink) {
+        assert!((1..=Policy::KEY_CONNECTIONS_MAX).contains(&policy.key_connections_max), "checked");
+        self.policy = policy;
         for (shard, _) in self.directory().connections_by_shard() {
-            orders.put(shard, Order::Drain { deadline_ms });
+            orders.put(shard, Order::Reload { settings: Arc::clone(settings) });
+        }
+    }
+
+    /// Tells every shard to end; each says [`Event::Drained`].
+    pub fn drain(&self, plan: DrainPlan, orders: &mut impl OrderSink) {
+        for (shard, _) in self.directory().connections_by_shard() {
+            orders.put(shard, Order::Drain { plan });
         }
     }
 

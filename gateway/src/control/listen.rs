@@ -1,7 +1,7 @@
 //! The sockets that clients and callers connect to.
 
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
@@ -35,24 +35,43 @@ impl Bound {
     }
 }
 
-/// A socket for callers.
-#[derive(Debug)]
-pub struct Door {
-    /// Listening.
-    pub socket: TcpListener,
-    /// Whether it was passed by the service manager, and goes on after this process.
-    pub passed: bool,
-}
-
 /// The sockets, listening.
 #[derive(Debug)]
 pub struct Sockets {
     /// In the order of the configuration, for the shards.
     pub listeners: Vec<TcpListener>,
     /// For control.
-    pub api: Door,
+    pub api: TcpListener,
     /// For control, if goim v1's calls are served.
-    pub api_v1: Option<Door>,
+    pub api_v1: Option<TcpListener>,
+    /// Those that end with this process. What the service manager passed goes on listening for the next one.
+    pub own: Own,
+}
+
+/// Sockets that this process has made itself, by a second name: the shards' rings have the first.
+#[derive(Debug, Default)]
+pub struct Own {
+    listeners: Vec<TcpListener>,
+    apis: Vec<TcpListener>,
+}
+
+impl Own {
+    /// Clients are refused from here on, those that wait to be accepted too: they find another node, or wait for the
+    /// next process, instead of waiting for this one.
+    pub fn refuse_clients(&self) {
+        self.listeners.iter().for_each(silence);
+    }
+
+    /// The same for callers. The kernel takes control's ring down some time after the process has ended; its accept
+    /// would hold the port until then, and whoever starts the gateway anew would find it taken.
+    pub fn refuse_callers(&self) {
+        self.apis.iter().for_each(silence);
+    }
+}
+
+/// Ends listening, whoever else names the socket.
+fn silence(socket: &TcpListener) {
+    let _ = socket2::SockRef::from(socket).shutdown(Shutdown::Both); // one that listens no more has nothing to end
 }
 
 /// Why a socket does not listen; the text is one sentence for an operator.
@@ -93,9 +112,12 @@ impl Sockets {
             !all.iter().flatten().any(|other| other.is_ipv4() && other.port() == address.port() && address.port() != 0)
         };
         let mut listeners = Vec::with_capacity(settings.listener.len());
+        let mut own = Own::default();
         for (at, listener) in settings.listener.iter().enumerate() {
             let address = listener.bind.address.expect("checked: every listener has an address");
-            let socket = match given[at].take() {
+            let given = given[at].take();
+            let is_own = given.is_none();
+            let socket = match given {
                 Some(socket) => adopt(socket, |socket| set_inherited(socket, listener)),
                 None => patiently(|| {
                     let socket = bind_to(address, dual_stack(address))?;
@@ -103,7 +125,11 @@ impl Sockets {
                     listen(socket)
                 }),
             };
-            listeners.push(socket.map_err(|cause| ListenError {
+            let named_twice = |socket: TcpListener| {
+                own.listeners.extend(if is_own { Some(socket.try_clone()?) } else { None });
+                Ok(socket)
+            };
+            listeners.push(socket.and_then(named_twice).map_err(|cause| ListenError {
                 key: format!("listener[{at}].bind"),
                 address,
                 cause,
@@ -122,20 +148,23 @@ impl Sockets {
                     listen(socket)
                 }),
             };
-            let socket = socket.map_err(|cause| ListenError { key: key.into(), address, cause })?;
-            Ok(Door { socket, passed })
+            let named_twice = |socket: TcpListener| {
+                own.apis.extend(if passed { None } else { Some(socket.try_clone()?) });
+                Ok(socket)
+            };
+            socket.and_then(named_twice).map_err(|cause| ListenError { key: key.into(), address, cause })
         };
         let api = door("api.bind", &settings.api.bind)?;
         let api_v1 = settings.api_v1.as_ref().map(|api_v1| door("api_v1.bind", &api_v1.bind)).transpose()?;
-        Ok(Self { listeners, api, api_v1 })
+        Ok(Self { listeners, api, api_v1, own })
     }
 
     /// The addresses as bound.
     pub fn bound(&self, settings: &Settings) -> io::Result<Bound> {
         let listeners = settings.listener.iter().zip(&self.listeners);
         let listeners = listeners.map(|(listener, socket)| Ok((listener.transport, socket.local_addr()?)));
-        let api_v1 = self.api_v1.as_ref().map(|door| door.socket.local_addr()).transpose()?;
-        Ok(Bound { listeners: listeners.collect::<io::Result<_>>()?, api: self.api.socket.local_addr()?, api_v1 })
+        let api_v1 = self.api_v1.as_ref().map(TcpListener::local_addr).transpose()?;
+        Ok(Bound { listeners: listeners.collect::<io::Result<_>>()?, api: self.api.local_addr()?, api_v1 })
     }
 }
 

@@ -12,11 +12,13 @@ use halley_protocol::operation;
 
 use super::app::{Command, Tallies};
 use super::bell::{self, Waiter};
-use super::decide::{Control, Event, OutgoingQueues};
+use super::decide::{Control, Event, OrderSink as _, OutgoingQueues, Policy};
+use super::memory::{self, Budget};
 use crate::ids::ShardIndex;
 use crate::link::{ControlBell, ShardLink};
-use crate::order::Inspection;
+use crate::order::{DrainPlan, Inspection, Order};
 use crate::reason::CloseReason;
+use crate::shard::Reloadable;
 use crate::source::nodes::NodeCommand;
 
 /// Reports of one shard in a row, so that a busy shard does not hold up the others.
@@ -46,6 +48,9 @@ pub struct Machine {
     /// Connections at the last tick, and when freed memory was last given back.
     connections_at_tick: u64,
     connections_at_give_back: u64,
+    /// Bytes that the process may have in memory before accepts are held. 0: any.
+    memory_bytes_max: u64,
+    budget: Budget,
     /// Shards that have not said they are drained.
     serving: usize,
     drained: Option<oneshot::Sender<()>>,
@@ -79,14 +84,27 @@ impl Machine {
             next_token: 0,
             connections_at_tick: 0,
             connections_at_give_back: 0,
+            memory_bytes_max: 0,
+            budget: Budget::default(),
             drained: None,
         }
     }
 
+    /// Above so many bytes in memory no more connections are accepted; 0: there is no such budget.
+    pub fn set_memory_max(&mut self, bytes: u64) {
+        self.memory_bytes_max = bytes;
+    }
+
+    /// Goes on by another policy, and gives the shards other settings.
+    pub fn reload(&mut self, policy: Policy, settings: &Arc<Reloadable>) {
+        self.control.reload(policy, settings, &mut self.outgoing);
+        self.wake_if_blocked();
+    }
+
     /// Orders every shard to drain. The answer comes when all have.
-    pub fn drain(&mut self, deadline_ms: u32) -> oneshot::Receiver<()> {
+    pub fn drain(&mut self, plan: DrainPlan) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
-        self.control.drain(deadline_ms, &mut self.outgoing);
+        self.control.drain(plan, &mut self.outgoing);
         self.wake_if_blocked();
         self.drained = Some(sender);
         self.tell_if_drained();
@@ -207,7 +225,31 @@ impl Machine {
     fn tick(&mut self, now: Instant) {
         self.control.publish_online(&self.links);
         self.give_back();
+        if self.memory_bytes_max > 0 || self.budget.held {
+            self.keep_to_budget(memory::resident_bytes().unwrap_or(0));
+        }
         self.inspections.retain(|_, (since, answer)| now - *since < INSPECTION_MAX && !answer.is_canceled());
+    }
+
+    /// Holds accepts while more is in memory than may be.
+    fn keep_to_budget(&mut self, resident_bytes: u64) {
+        let Some(hold) = self.budget.judge(resident_bytes, self.memory_bytes_max) else { return };
+        let memory_bytes_max = self.memory_bytes_max;
+        if hold {
+            tracing::warn!(
+                event = "accepts-held",
+                resident_bytes,
+                memory_bytes_max,
+                "no more connections are accepted"
+            );
+        } else {
+            tracing::info!(event = "accepts-resumed", resident_bytes, memory_bytes_max);
+        }
+        for at in 0..self.links.len() {
+            let shard = ShardIndex(u8::try_from(at).expect("a shard's index is a byte"));
+            self.outgoing.put(shard, Order::HoldAccepts { hold });
+        }
+        self.wake_if_blocked();
     }
 
     /// When connections have come or gone and the rush is over: tables have grown, or records are gone.

@@ -29,6 +29,8 @@ const COUNTERS: &[Field] = &[
     ("sent_bytes", "Bytes the kernel took", |s| &s.sent_bytes),
     ("packets", "Packets received", |s| &s.packets),
     ("accept_pauses", "Times a full table stopped accepting", |s| &s.accept_pauses),
+    ("accept_rate_pauses", "Times accepts_per_second_max stopped accepting", |s| &s.accept_rate_pauses),
+    ("accept_memory_pauses", "Times memory_bytes_max stopped accepting", |s| &s.accept_memory_pauses),
 ];
 
 const GAUGES: &[Field] = &[
@@ -73,7 +75,7 @@ impl Collector for Source {
             &mut encoder,
             "connections_max",
             "Connections there is room for",
-            app.config.plan.connections_max.into(),
+            app.config().plan.connections_max.into(),
         )?;
         let dropped: Vec<_> = DropReason::ALL.map(DropReason::name).into_iter().zip(balance.dropped).collect();
         family(&mut encoder, "dropped", "Deliveries that did not happen", "reason", &dropped)?;

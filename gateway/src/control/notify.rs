@@ -16,7 +16,7 @@ const PERIOD_MIN: Duration = Duration::from_millis(150);
 
 /// The gateway serves; it is told again after a reload.
 pub(super) fn ready(app: &App) {
-    let plan = &app.config.plan;
+    let plan = &app.config().plan;
     let status = format!("serving up to {} connections in {} shards", plan.connections_max, plan.shards);
     tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }

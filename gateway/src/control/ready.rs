@@ -13,12 +13,13 @@ use crate::limits::ECHO_HELD_BYTES_MAX;
 
 /// Logs limits and warnings, then the ready line, then, in `--dev`, what to try.
 pub(super) fn announce(app: &App) {
-    limits(&app.config);
-    host(&app.config);
-    if app.config.settings.api.auth == Auth::None && !app.bound.api.ip().is_loopback() {
+    let config = app.config();
+    limits(&config);
+    host(&config);
+    if config.settings.api.auth == Auth::None && !app.bound.api.ip().is_loopback() {
         tracing::warn!(api = %app.bound.api, "the API lets anybody in who reaches this address (api.auth = \"none\")");
     }
-    let api_v1 = app.config.settings.api_v1.as_ref().map(|api_v1| api_v1.auth).zip(app.bound.api_v1);
+    let api_v1 = config.settings.api_v1.as_ref().map(|api_v1| api_v1.auth).zip(app.bound.api_v1);
     if let Some((Auth::None, address)) = api_v1
         && !address.ip().is_loopback()
     {
@@ -26,7 +27,7 @@ pub(super) fn announce(app: &App) {
     }
     // One JSON line in every log format: programs wait for it.
     let _ = writeln!(std::io::stderr().lock(), "{}", ready_line(app));
-    if app.config.dev {
+    if config.dev {
         let _ = write!(std::io::stderr().lock(), "{}", first_steps(app));
     }
 }
@@ -45,8 +46,8 @@ fn ready_line(app: &App) -> Value {
         "listeners": listeners.collect::<Vec<_>>(),
         "api": app.bound.api.to_string(),
         "pid": std::process::id(),
-        "shards": app.config.plan.shards,
-        "connections_max": app.config.plan.connections_max,
+        "shards": app.config().plan.shards,
+        "connections_max": app.config().plan.connections_max,
         "version": env!("CARGO_PKG_VERSION"),
     });
     if let Some(address) = app.bound.api_v1 {
@@ -104,7 +105,8 @@ fn host(config: &Config) {
 
 fn first_steps(app: &App) -> String {
     let api = app.bound.api;
-    let listeners = app.bound.listeners.iter().zip(&app.config.settings.listener);
+    let config = app.config();
+    let listeners = app.bound.listeners.iter().zip(&config.settings.listener);
     let listeners = listeners.map(|((transport, address), listener)| match transport {
         Transport::Tcp => format!("  tcp        {address}\n"),
         Transport::Ws => {

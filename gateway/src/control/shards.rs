@@ -12,7 +12,7 @@ use crate::config::{Config, Dialect, ECHO_PATH, SlowPolicy, Transport};
 use crate::ids::ShardIndex;
 use crate::limits;
 use crate::link::{ControlBell, ShardLink};
-use crate::shard::{self, ListenerSettings, ShardSettings, ShardStart};
+use crate::shard::{self, AcceptRate, ListenerSettings, Reloadable, ShardSettings, ShardStart};
 
 /// The body of a shard's thread; it returns after [`crate::order::Report::Drained`].
 pub type RunShard = fn(ShardStart);
@@ -30,8 +30,7 @@ pub(super) fn start(
     bell: &Arc<ControlBell>,
     run_shard: RunShard,
 ) -> Result<(), StartError> {
-    let listeners: Arc<[ListenerSettings]> =
-        config.settings.listener.iter().map(|it| listener(it, config.dev)).collect();
+    let listeners = listeners(config);
     // Rings name the sockets by number until the process ends.
     let fds: Vec<_> = Vec::leak(sockets).iter().map(AsRawFd::as_raw_fd).collect();
     let (report, ready) = mpsc::channel();
@@ -92,6 +91,7 @@ fn shard(config: &Config, index: ShardIndex, listeners: &Arc<[ListenerSettings]>
     let shard = &config.settings.shard;
     ShardSettings {
         accepts_armed_max: shard.accepts_armed_max,
+        accept_rate: accept_rate(config),
         run_bytes_max: shard.run_bytes_max,
         run_messages_max: shard.run_messages_max,
         room_pending_bytes_max: shard.room_pending_bytes_max,
@@ -101,6 +101,21 @@ fn shard(config: &Config, index: ShardIndex, listeners: &Arc<[ListenerSettings]>
         sends_per_turn_max: shard.sends_per_turn_max,
         ..ShardSettings::new(index, config.plan.connections_of(index.0.into()), Arc::clone(listeners))
     }
+}
+
+/// What the running shards take over of a configuration.
+pub(super) fn reloadable(config: &Config) -> Arc<Reloadable> {
+    Arc::new(shard(config, ShardIndex(0), &listeners(config)).reloadable())
+}
+
+fn listeners(config: &Config) -> Arc<[ListenerSettings]> {
+    config.settings.listener.iter().map(|it| listener(it, config.dev)).collect()
+}
+
+/// A shard's part of the rate at which the process accepts.
+fn accept_rate(config: &Config) -> AcceptRate {
+    let settings = &config.settings;
+    AcceptRate::share(settings.accepts_per_second_max, settings.accepts_burst(), config.plan.shards)
 }
 
 fn listener(listener: &crate::config::Listener, dev: bool) -> ListenerSettings {

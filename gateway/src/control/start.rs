@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -14,20 +13,22 @@ use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, Runtime, RuntimeBuilder};
 
 use super::api;
-use super::app::{App, Command, Tallies};
+use super::app::{App, Command, Live, Tallies, Wish, Wishes};
 use super::bell::new_bell;
 use super::decide::{self, Control, LoginRule, Policy};
 use super::http::{self, HttpLimits};
-use super::listen::{Bound, Door, ListenError, Sockets};
+use super::listen::{Bound, ListenError, Own, Sockets};
 use super::machine::{self, Machine};
+use super::reload::{self, Outside};
 use super::shards::{self, RunShard};
 use super::signals::{Signal, Signals};
 use super::{notify, ready};
-use crate::config::{Config, Dialect, KeyPolicy, Listener, Login};
+use crate::config::{Config, Dialect, KeyPolicy, Listener, Login, Settings};
 use crate::directory::{DirectoryWriter, HashSecret};
 use crate::dispatch::Dispatch;
 use crate::limits;
 use crate::link::{ControlBell, ShardLink};
+use crate::order::DrainPlan;
 use crate::source::kafka::Kafka;
 use crate::source::nodes::NodeCommand;
 
@@ -36,6 +37,9 @@ const RING_ENTRIES: u32 = 256;
 
 /// How much longer than its deadline a drain may take before control gives up on a shard.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
+
+/// How long sockets listen on after the shards were told to accept no more.
+const DOORS_OPEN: Duration = Duration::from_millis(50);
 
 /// Why the gateway does not start. The text is one sentence for an operator.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +73,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
 }
 
 /// Runs the gateway until it has drained. `run_shard` is the body of a shard's thread.
-pub fn run(config: Config, run_shard: RunShard) -> Result<(), StartError> {
+pub fn run(config: Config, outside: Outside, run_shard: RunShard) -> Result<(), StartError> {
     let signals = Signals::register().map_err(system("taking signals over"))?;
     let sockets = Sockets::listen(&config.settings)?;
     let bound = sockets.bound(&config.settings).map_err(system("reading a bound address"))?;
@@ -82,9 +86,9 @@ pub fn run(config: Config, run_shard: RunShard) -> Result<(), StartError> {
     runtime.block_on(async {
         machine::spawn(&machine, commands).map_err(system("waiting on an eventfd"))?;
         start_kafka(&app, &machine)?;
-        let v1 = sockets.api_v1.map(|door| (door, api::v1::router(&app)));
+        let v1 = sockets.api_v1.map(|socket| (socket, api::v1::router(&app)));
         let doors = [(sockets.api, api::router(&app))].into_iter().chain(v1).collect();
-        serve(&app, &machine, signals, doors).await
+        serve(&app, &machine, signals, (doors, sockets.own), Arc::new(outside)).await
     })
 }
 
@@ -110,25 +114,26 @@ pub fn assemble(
     let directory = Arc::clone(control.directory());
     let tallies = Arc::<Tallies>::default();
     let (commands, commanded) = unbounded();
-    let machine = Machine::new(control, Arc::clone(&links), bell, Arc::clone(&tallies));
+    let mut machine = Machine::new(control, Arc::clone(&links), bell, Arc::clone(&tallies));
+    machine.set_memory_max(config.settings.memory_bytes_max);
     let app = App {
         dispatch: Dispatch::new(Arc::clone(&directory), Arc::clone(&links)),
-        tokens: api::Tokens::new(&config.settings.api),
         push_ids: Arc::default(),
         kafka: OnceLock::new(),
         draining: AtomicBool::new(false),
         tallies,
         links,
-        config,
+        live: Live::new(config),
         bound,
         directory,
         commands,
+        wishes: Wishes::default(),
     };
     (Arc::new(app), Rc::new(RefCell::new(machine)), commanded)
 }
 
 /// What logins are judged by.
-fn policy(config: &Config) -> Policy {
+pub(super) fn policy(config: &Config) -> Policy {
     let settings = &config.settings;
     let rule = |listener: &Listener| match (listener.login, listener.dialect) {
         (Login::Open, Dialect::GoimV1) => LoginRule::OpenV1,
@@ -148,13 +153,14 @@ fn policy(config: &Config) -> Policy {
 
 /// Reads from Kafka, and lets the API produce to it, if it is configured.
 fn start_kafka(app: &App, machine: &Rc<RefCell<Machine>>) -> Result<(), StartError> {
-    let Some(settings) = &app.config.settings.kafka else { return Ok(()) };
+    let config = app.config();
+    let Some(settings) = &config.settings.kafka else { return Ok(()) };
     let dispatch = Dispatch::new(Arc::clone(&app.directory), Arc::clone(&app.links));
-    let kafka = Kafka::start(settings, dispatch, Arc::clone(&app.links), app.config.plan.cpus.clone());
+    let kafka = Kafka::start(settings, dispatch, Arc::clone(&app.links), config.plan.cpus.clone());
     let kafka = kafka.map_err(StartError::Kafka)?;
     let machine = Rc::clone(machine);
     let obey = move |command: &NodeCommand| machine.borrow_mut().obey_node(command);
-    let (directory, cpus) = (Arc::clone(&app.directory), app.config.plan.cpus.clone());
+    let (directory, cpus) = (Arc::clone(&app.directory), config.plan.cpus.clone());
     kafka.join_nodes(api::this_node(app), directory, cpus, obey).map_err(StartError::Kafka)?;
     let first = app.kafka.set(kafka).is_ok();
     assert!(first, "started once");
@@ -165,61 +171,99 @@ async fn serve(
     app: &Arc<App>,
     machine: &RefCell<Machine>,
     signals: Signals,
-    doors: Vec<(Door, axum::Router)>,
+    (doors, own): (Vec<(std::net::TcpListener, axum::Router)>, Own),
+    outside: Arc<Outside>,
 ) -> Result<(), StartError> {
-    let settings = &app.config.settings;
+    let config = app.config();
+    let settings = &config.settings;
     let limits = HttpLimits {
         connections_max: settings.api.connections_max,
         head_max: Duration::from_millis(settings.api.request_ms_max.into()),
     };
-    let mut own = Vec::new();
-    for (Door { socket, passed }, router) in doors {
-        if !passed {
-            own.push(socket.try_clone().map_err(system("naming the API's socket twice"))?);
-        }
+    for (socket, router) in doors {
         http::spawn(socket, router, limits).map_err(system("accepting API connections"))?;
     }
-    let (stop, mut stopped) = unbounded();
-    signals.spawn(move |signal| drop(stop.unbounded_send(signal))).map_err(system("reading signals"))?;
+    let (mut wishes, of) = (app.wishes.listen(), Arc::clone(app));
+    let wish = move |signal| {
+        of.wishes.put(match signal {
+            Signal::Stop => Wish::Stop,
+            Signal::Reload => Wish::Reload(None),
+        });
+    };
+    signals.spawn(wish).map_err(system("reading signals"))?;
     ready::announce(app);
     notify::ready(app);
     notify::spawn(Arc::clone(app));
-    while let Ok(Signal::Reload) = stopped.recv().await {
-        notify::reloading();
-        tracing::warn!(event = "reload", "not supported in this version: restart instead");
-        notify::ready(app);
-    }
+    let theirs = Arc::clone(&outside);
     monoio::spawn(async move {
-        while let Ok(signal) = stopped.recv().await {
-            if signal == Signal::Stop {
-                tracing::warn!(event = "stop", "a second signal: not waiting for the drain");
-                std::process::exit(1);
-            }
+        loop {
+            monoio::time::sleep(Duration::from_secs(1)).await;
+            (theirs.each_second)();
         }
     });
+    let stopped = loop {
+        match wishes.recv().await {
+            Ok(Wish::Reload(answer)) => {
+                let result = reload::reload(app, machine, &outside).await;
+                if let Some(answer) = answer {
+                    let _ = answer.send(result); // whoever asked may have gone
+                }
+            }
+            Ok(Wish::Drain) => break false,
+            Ok(Wish::Stop) | Err(_) => break true,
+        }
+    };
+    monoio::spawn(end_at_second_stop(wishes, stopped));
     notify::stopping();
-    drain(app, machine).await;
-    // The kernel takes this ring down some time after the process has ended. Its accept would hold the port until
-    // then, and whoever starts the gateway anew would find it taken. A socket that was passed is the service manager's:
-    // it goes on listening for the next process.
-    for socket in own {
-        let _ = socket2::SockRef::from(&socket).shutdown(Shutdown::Both);
-    }
+    drain(app, machine, Rc::new(own)).await;
     Ok(())
 }
 
-/// Lets the shards finish, as long as the configuration allows.
-async fn drain(app: &App, machine: &RefCell<Machine>) {
-    let deadline_ms = app.config.settings.drain_ms_max;
-    tracing::info!(event = "drain", deadline_ms, connections = app.directory.connections());
-    app.draining.store(true, Ordering::Relaxed);
-    // What is not dispatched is left for the next start.
-    if let Some(kafka) = app.kafka.get() {
-        kafka.stop();
+/// Ends the process at the second signal to stop; a drain that a call began is not one.
+async fn end_at_second_stop(mut wishes: UnboundedReceiver<Wish>, mut stopped: bool) {
+    while let Ok(wish) = wishes.recv().await {
+        if !matches!(wish, Wish::Stop) {
+            continue;
+        }
+        if stopped {
+            tracing::warn!(event = "stop", signals = 2, "a second signal: not waiting for the drain");
+            std::process::exit(1);
+        }
+        stopped = true;
+        tracing::info!(event = "stop", signals = 1, "the drain has begun; a second signal ends it at once");
     }
-    let drained = machine.borrow_mut().drain(deadline_ms);
-    let patience = Duration::from_millis(deadline_ms.into()) + DRAIN_GRACE;
-    if monoio::time::timeout(patience, drained).await.is_ok() {
+}
+
+/// Sends clients away and lets the shards finish, as long as the configuration allows.
+async fn drain(app: &App, machine: &RefCell<Machine>, own: Rc<Own>) {
+    let Settings { drain_grace_ms, drain_window_ms, drain_ms_max, .. } = app.config().settings;
+    app.draining.store(true, Ordering::Relaxed);
+    let connections = app.directory.connections();
+    tracing::info!(event = "drain", drain_grace_ms, drain_window_ms, drain_ms_max, connections);
+    // Balancers see `/readyz` first, and send their clients elsewhere before any is refused.
+    monoio::time::sleep(Duration::from_millis(drain_grace_ms.into())).await;
+    let here = app.links.iter().map(|link| link.stats.connections.get()).sum();
+    let plan = DrainPlan::new(here, drain_window_ms, drain_ms_max - drain_grace_ms);
+    let mut drained = machine.borrow_mut().drain(plan);
+    let doors = Rc::clone(&own);
+    monoio::spawn(async move {
+        // The shards have taken their accepts back by then.
+        monoio::time::sleep(DOORS_OPEN).await;
+        doors.refuse_clients();
+    });
+    let patience = Duration::from_millis(plan.deadline_ms.into()) + DRAIN_GRACE;
+    let all = async {
+        // As long as somebody is there, Kafka is read; what is not dispatched is left for the next start.
+        let evictions = Duration::from_millis(plan.evict_ms.into());
+        let early = monoio::time::timeout(evictions, &mut drained).await.is_ok();
+        if let Some(kafka) = app.kafka.get() {
+            kafka.stop();
+        }
+        if !early {
+            let _ = drained.await; // its sender lives as long as control
+        }
+    };
+    if monoio::time::timeout(patience, all).await.is_ok() {
         tracing::info!(event = "stopped");
     } else {
         tracing::warn!(event = "stopped", "a shard did not drain in time");
@@ -227,4 +271,6 @@ async fn drain(app: &App, machine: &RefCell<Machine>) {
     if let Some(kafka) = app.kafka.get() {
         kafka.finish();
     }
+    own.refuse_clients();
+    own.refuse_callers();
 }

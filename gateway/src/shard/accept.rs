@@ -3,13 +3,18 @@
 //! Every armed accept owns a slot. While slots are plentiful each listener has several; when they run
 //! out, listeners without an accept are watched, and an idle accept elsewhere gives its slot up for the
 //! first client that comes.
+//!
+//! Who is not accepted waits in the kernel's queue of the listener: beyond the rate of accepts until its turn comes,
+//! and while memory is short until there is some. Nobody is accepted only to be sent away.
 
 use halley_ring::{Errno, Ring, Slot};
 
 use crate::reason::Reject;
+use crate::sabotage::{Bug, planted};
 use crate::stats::ShardStats;
 
 use super::Shard;
+use super::bucket::{AcceptRate, Bucket};
 use super::conn::{Phase, Table, flag};
 use super::settings::{Dialect, Transport};
 use super::timers;
@@ -31,6 +36,17 @@ struct Listener {
     waiting: bool,
 }
 
+/// Whether accepts are armed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// As far as slots and the rate allow.
+    Accepting,
+    /// Not until told to go on: memory is short.
+    Held,
+    /// Never again.
+    Stopped,
+}
+
 /// The accepts of one shard.
 pub(super) struct Acceptor {
     places: Vec<Place>,
@@ -38,41 +54,58 @@ pub(super) struct Acceptor {
     armed_max: u16,
     /// No accept before this tick: the kernel had no file to give.
     pause_until: u32,
-    stopped: bool,
+    state: State,
     full: bool,
+    bucket: Bucket,
+    /// The bucket is empty and nothing is armed.
+    limited: bool,
 }
 
 impl Acceptor {
-    pub(super) fn new(listeners: usize, armed_max: u16) -> Self {
+    pub(super) fn new(listeners: usize, armed_max: u16, rate: AcceptRate) -> Self {
         let places = listeners * usize::from(armed_max);
         Self {
             places: vec![Place { listener: 0, slot: None, cancelling: false }; places],
             listeners: vec![Listener::default(); listeners],
             armed_max,
             pause_until: 0,
-            stopped: false,
+            state: State::Accepting,
             full: false,
+            bucket: Bucket::new(rate),
+            limited: false,
         }
     }
 
     /// Arms accepts while slots are free, fairly over the listeners, those with waiting clients first.
-    pub(super) fn fill(&mut self, ring: &mut impl Ring, table: &mut Table, tick: u32, stats: &ShardStats) {
-        if self.stopped || tick < self.pause_until {
+    pub(super) fn fill(&mut self, ring: &mut impl Ring, table: &mut Table, now_ms: u64, stats: &ShardStats) {
+        if self.state != State::Accepting || now_ms < u64::from(self.pause_until) * u64::from(timers::TICK_MS) {
             return;
         }
+        self.bucket.fill(now_ms);
+        let mut limited = false;
         while let Some(listener) = self.neediest() {
+            if !self.bucket.has() && !planted(Bug::RateIgnored) {
+                limited = true;
+                break;
+            }
             let Some(slot) = table.take() else { break };
+            self.bucket.take();
             let at = self.places.iter().position(|place| place.slot.is_none()).expect("a place for every accept");
             self.places[at] = Place { listener, slot: Some(slot), cancelling: false };
             self.listeners[listener].armed += 1;
             self.listeners[listener].waiting = false;
             ring.accept(listener, u16::try_from(at).expect("few places"), slot);
         }
+        let bare = self.places.iter().all(|place| place.slot.is_none());
+        if limited && bare && !self.limited {
+            stats.accept_rate_pauses.add(1);
+        }
+        self.limited = limited && bare;
         if table.free_slots() > 0 {
             self.full = false;
             return;
         }
-        let full = self.places.iter().all(|place| place.slot.is_none());
+        let full = bare;
         if full && !self.full {
             stats.accept_pauses.add(1);
         }
@@ -139,9 +172,37 @@ impl Acceptor {
         (place.listener, slot)
     }
 
+    /// Nobody came for this accept, or nobody who is there.
+    fn give_back(&mut self) {
+        self.bucket.give();
+    }
+
+    /// Another rate from now on.
+    pub(super) fn set_rate(&mut self, rate: AcceptRate) {
+        self.bucket.set(rate);
+    }
+
     /// Stops accepting for good.
     pub(super) fn stop(&mut self, ring: &mut impl Ring) {
-        self.stopped = true;
+        self.state = State::Stopped;
+        self.take_back(ring);
+    }
+
+    /// Stops accepting until told to go on.
+    pub(super) fn hold(&mut self, ring: &mut impl Ring, hold: bool, stats: &ShardStats) {
+        match (self.state, hold) {
+            (State::Accepting, true) => {
+                stats.accept_memory_pauses.add(1);
+                self.state = State::Held;
+                self.take_back(ring);
+            }
+            (State::Held, false) => self.state = State::Accepting,
+            _ => {}
+        }
+    }
+
+    /// Takes every accept and watch back. One that has its client already keeps it.
+    fn take_back(&mut self, ring: &mut impl Ring) {
         for (at, place) in self.places.iter_mut().enumerate() {
             if place.slot.is_some() && !place.cancelling {
                 place.cancelling = true;
@@ -175,7 +236,9 @@ impl<R: Ring> Shard<R> {
             Ok(peer) => peer,
             Err(error) => {
                 self.table.give(slot);
-                if error != Errno::CANCELED {
+                self.acceptor.give_back();
+                // The socket of a gateway that drains listens no more.
+                if error != Errno::CANCELED && self.draining.is_none() {
                     self.reject(Reject::AcceptFailed);
                     // Without a file, or with a client that was gone at once: the others wait one tick.
                     self.acceptor.pause_until = self.tick + 1;

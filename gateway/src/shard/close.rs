@@ -4,13 +4,14 @@
 //! its own side, so that nothing unread turns the close into a reset. `shut` closes the socket; the slot
 //! is free when nothing of it is in flight any more (`join`, in `reports`).
 
-use halley_protocol::halley::Kick;
+use halley_protocol::halley::{Kick, retry_text};
 use halley_protocol::operation;
 use halley_protocol::packet::Packet;
 use halley_protocol::reply;
 use halley_protocol::websocket::encode::{CONTROL_BYTES_MAX, close_frame};
 use halley_ring::{ArmedPolls, Ring, Slot};
 
+use crate::order::DrainPlan;
 use crate::reason::{CloseReason, DropReason};
 use crate::sabotage::{Bug, planted};
 
@@ -26,6 +27,9 @@ const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: clo
 /// Told to a client that comes while the gateway drains.
 const UNAVAILABLE: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
+
+/// Longest text of a kick: the longest name of a reason, and when to come back.
+const FAREWELL_BYTES_MAX: usize = 64;
 
 impl<R: Ring> Shard<R> {
     /// Ends a connection. The first reason counts; later ones are ignored.
@@ -101,7 +105,9 @@ impl<R: Ring> Shard<R> {
                 _ => {}
             }
         } else if let Some(code) = reason.code() {
-            self.write_farewell(slot, code, reason.name());
+            let mut text = [0; FAREWELL_BYTES_MAX];
+            let text = self.farewell_text(slot, reason, &mut text);
+            self.write_farewell(slot, code, text);
         }
         if !self.reply.is_empty() {
             self.table[slot].set(flag::TOLD);
@@ -109,10 +115,23 @@ impl<R: Ring> Shard<R> {
         }
     }
 
+    /// The reason's name, and in a drain when to come back, if that is not at once.
+    fn farewell_text<'a>(&self, slot: Slot, reason: CloseReason, text: &'a mut [u8; FAREWELL_BYTES_MAX]) -> &'a str {
+        let away_ms = match self.draining {
+            Some(drain) if reason == CloseReason::Drain => drain.plan.away_ms(slot.0, self.table.used()),
+            _ => 0,
+        };
+        if away_ms == 0 {
+            return reason.name();
+        }
+        let bytes = retry_text(reason.name(), away_ms, text);
+        str::from_utf8(&text[..bytes]).unwrap_or(reason.name())
+    }
+
     /// The kick of a client with Halley's mark, and a WebSocket's close frame.
     fn write_farewell(&mut self, slot: Slot, code: u16, text: &str) {
         if self.table[slot].has(flag::MARKED) {
-            let mut body = [0; 64];
+            let mut body = [0; 4 + FAREWELL_BYTES_MAX];
             let bytes = Kick { code: i32::from(code), text }.write(&mut body);
             let kick = Packet { version: 1, operation: operation::KICK, sequence: 0, body: &body[..bytes] };
             self.write_packet(slot, &kick);
@@ -228,12 +247,13 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Begins to drain: no more clients, and those who are there are sent away turn by turn.
-    pub(super) fn begin_drain(&mut self, deadline_ms: u32) {
+    /// Begins to drain: no more clients, and those who are there are sent away at the pace of the plan.
+    pub(super) fn begin_drain(&mut self, plan: DrainPlan) {
         if self.draining.is_none() {
             self.acceptor.stop(&mut self.ring);
-            let deadline = self.tick + timers::ticks(deadline_ms).max(1);
-            self.draining = Some(super::Drain { begun: self.tick, deadline, cursor: 0, reported: false });
+            let deadline = self.tick + timers::ticks(plan.deadline_ms).max(1);
+            let (begun, begun_ms) = (self.tick, self.now_ms);
+            self.draining = Some(super::Drain { plan, begun, begun_ms, deadline, cursor: 0, reported: false });
         }
     }
 
@@ -253,17 +273,23 @@ impl<R: Ring> Shard<R> {
         if drain.cursor == 0 && pushes && self.tick < drain.begun + PUSHES_FIRST {
             return;
         }
-        let until = self.table.used().min(drain.cursor + STEP);
+        let until = self.told_by_now(&drain).min(drain.cursor + STEP);
         for slot in (drain.cursor..until).map(Slot) {
             self.end(slot, CloseReason::Drain);
         }
-        drain.cursor = until;
+        drain.cursor = drain.cursor.max(until);
         self.draining = Some(drain);
+    }
+
+    /// Slots below this are told to go by now.
+    fn told_by_now(&self, drain: &super::Drain) -> u32 {
+        let used = self.table.used();
+        if planted(Bug::EvictedAtOnce) { used } else { drain.plan.due(used, self.now_ms - drain.begun_ms) }
     }
 
     /// Whether a drain has more connections to tell.
     pub(super) fn is_telling(&self) -> bool {
-        self.draining.is_some_and(|drain| drain.cursor < self.table.used())
+        self.draining.is_some_and(|drain| drain.cursor < self.told_by_now(&drain))
     }
 
     pub(super) fn is_drained(&self) -> bool {

@@ -17,6 +17,7 @@ mod accepts;
 mod batch;
 mod blocked;
 mod blocks;
+mod bucket;
 mod chunks;
 mod close;
 mod conn;
@@ -37,7 +38,8 @@ mod v1;
 #[cfg(test)]
 mod tests;
 
-pub use settings::{Dialect, ListenerSettings, ShardSettings, SlowPolicy, Transport};
+pub use bucket::AcceptRate;
+pub use settings::{Dialect, ListenerSettings, Reloadable, ShardSettings, SlowPolicy, Transport};
 pub use thread::{ShardStart, run};
 
 use std::collections::VecDeque;
@@ -47,7 +49,7 @@ use halley_ring::{Completion, RECV_BATCH_MAX, Received, RecvRequest, Ring, SEND_
 
 use crate::limits;
 use crate::link::{ControlBell, ShardLink};
-use crate::order::Ask;
+use crate::order::{Ask, DrainPlan};
 use crate::reason::{DropReason, Reject};
 use crate::stats::ShardStats;
 
@@ -113,8 +115,10 @@ pub struct Shard<R: Ring> {
 /// A drain in progress.
 #[derive(Clone, Copy, Debug)]
 struct Drain {
+    plan: DrainPlan,
     /// When it was ordered.
     begun: u32,
+    begun_ms: u64,
     /// Everything is closed by force from this tick on.
     deadline: u32,
     /// Slots from here on have been told.
@@ -147,7 +151,7 @@ impl<R: Ring> Shard<R> {
         Self {
             table: Table::new(slots),
             wheel: Wheel::new(),
-            acceptor: Acceptor::new(settings.listeners.len(), settings.accepts_armed_max),
+            acceptor: Acceptor::new(settings.listeners.len(), settings.accepts_armed_max, settings.accept_rate),
             chunks: Chunks::new(settings.partials_max),
             accept_sets: AcceptSets::new(),
             rooms: Rooms::new(settings.rooms_max, slots, per_connection),
@@ -184,7 +188,7 @@ impl<R: Ring> Shard<R> {
         busy |= self.fire_timers();
         self.drain_step();
         busy |= self.flush();
-        self.acceptor.fill(&mut self.ring, &mut self.table, self.tick, &self.link.stats);
+        self.acceptor.fill(&mut self.ring, &mut self.table, now_ms, &self.link.stats);
         self.report();
         self.publish();
         if self.is_drained() {

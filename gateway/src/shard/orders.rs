@@ -62,7 +62,12 @@ impl<R: Ring> Shard<R> {
                 let found = self.slot_of(conn).map(|slot| Box::new(self.inspect(slot)));
                 self.answer_inspection(Report::Inspected { token, found });
             }
-            Order::Drain { deadline_ms } => self.begin_drain(deadline_ms),
+            Order::Reload { settings } => {
+                self.settings.take_over(&settings);
+                self.acceptor.set_rate(settings.accept_rate);
+            }
+            Order::HoldAccepts { hold } => self.acceptor.hold(&mut self.ring, hold, &self.link.stats),
+            Order::Drain { plan } => self.begin_drain(plan),
         }
     }
 

@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use crate::ids::ShardIndex;
 use crate::limits;
+use crate::sabotage::{Bug, planted};
+
+use super::bucket::AcceptRate;
 
 /// How clients of a listener speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,6 +75,8 @@ pub struct ShardSettings {
     pub listeners: Arc<[ListenerSettings]>,
     /// Accepts kept in flight on each listener.
     pub accepts_armed_max: u16,
+    /// How many connections it takes in a time.
+    pub accept_rate: AcceptRate,
     /// Bytes of a joined run; a single message may be longer.
     pub run_bytes_max: u32,
     /// Messages of a run.
@@ -90,7 +95,49 @@ pub struct ShardSettings {
     pub rooms_max: u32,
 }
 
+/// What a running shard takes over from a configuration read anew, all of it between two packets.
+#[derive(Clone, Debug)]
+pub struct Reloadable {
+    /// As many as before, of the same transports and paths.
+    pub listeners: Arc<[ListenerSettings]>,
+    /// As in [`ShardSettings`].
+    pub accept_rate: AcceptRate,
+    /// As in [`ShardSettings`].
+    pub run_bytes_max: u32,
+    /// As in [`ShardSettings`].
+    pub run_messages_max: u32,
+    /// As in [`ShardSettings`].
+    pub room_pending_bytes_max: u32,
+    /// As in [`ShardSettings`].
+    pub sends_per_turn_max: u32,
+}
+
 impl ShardSettings {
+    /// What of these a reload brings.
+    pub fn reloadable(&self) -> Reloadable {
+        Reloadable {
+            listeners: Arc::clone(&self.listeners),
+            accept_rate: self.accept_rate,
+            run_bytes_max: self.run_bytes_max,
+            run_messages_max: self.run_messages_max,
+            room_pending_bytes_max: self.room_pending_bytes_max,
+            sends_per_turn_max: self.sends_per_turn_max,
+        }
+    }
+
+    pub(super) fn take_over(&mut self, new: &Reloadable) {
+        debug_assert_eq!(self.listeners.len(), new.listeners.len());
+        self.listeners = Arc::clone(&new.listeners);
+        if planted(Bug::HalfReload) {
+            return;
+        }
+        self.accept_rate = new.accept_rate;
+        self.run_bytes_max = new.run_bytes_max;
+        self.run_messages_max = new.run_messages_max;
+        self.room_pending_bytes_max = new.room_pending_bytes_max;
+        self.sends_per_turn_max = new.sends_per_turn_max;
+    }
+
     /// The defaults for a shard of so many connections.
     pub fn new(index: ShardIndex, connections_max: u32, listeners: Arc<[ListenerSettings]>) -> Self {
         Self {
@@ -98,6 +145,7 @@ impl ShardSettings {
             connections_max,
             listeners,
             accepts_armed_max: 16,
+            accept_rate: AcceptRate::default(),
             run_bytes_max: 16 * 1024,
             run_messages_max: 256,
             room_pending_bytes_max: 4 << 20,

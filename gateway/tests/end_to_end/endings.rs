@@ -3,7 +3,7 @@
 use halley_protocol::halley::Kick;
 use halley_protocol::operation;
 
-use crate::support::{Client, Gateway, Heard, LISTENERS, OPEN, Transport, connect, ended, until};
+use crate::support::{Client, Gateway, Heard, LISTENERS, OPEN, Transport, connect, ended, halley, until};
 
 #[test]
 fn a_login_that_is_late_is_told_4001() {
@@ -178,4 +178,65 @@ fn a_connection_that_ends_leaves_nothing_behind() {
     gateway.until_counter("/connections", 0);
     drop(connect(gateway.tcp()));
     gateway.until_counter("/accepted", 41);
+}
+
+/// `halley drain` for this gateway, and what it printed.
+fn drain_command(gateway: &Gateway) -> std::process::Output {
+    let mut command = halley();
+    command.args(["drain", "--api", &format!("http://{}", gateway.api)]);
+    command.output().expect("the binary starts")
+}
+
+#[test]
+fn a_drain_ordered_by_command_spreads_its_clients_and_serves_those_who_are_still_there() {
+    let open = OPEN.replace("= 256", "= 1024");
+    let listeners = LISTENERS.replace("login = \"open\"\n", "login = \"open\"\nlinger_ms_max = 60000\n");
+    let mut gateway = Gateway::start(&format!("drain_ms_max = 600000\n{open}{listeners}"));
+    let login = |n: usize| format!(r#"{{"key":"k{n}","accepts":[1]}}"#);
+    let mut clients: Vec<Client> = (0..600).map(|n| Client::login(gateway.tcp(), Transport::Tcp, &login(n))).collect();
+    // It does not end its side: the drain waits for it.
+    let mut stays = Client::login(gateway.ws(), Transport::WebSocket, &login(600));
+    let output = drain_command(&gateway);
+    assert!(output.status.success(), "{output:?}");
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&said["begun"], &said["connections"], &said["window_ms"]), (&true.into(), &601.into(), &20_000.into()));
+    assert_eq!(gateway.get("/readyz").status, 503);
+    let again = drain_command(&gateway);
+    assert!(again.status.success() && String::from_utf8_lossy(&again.stdout).contains("\"begun\":false"), "{again:?}");
+    // Pushed all the time: a thousand a second go, so that some hear more of it than others.
+    while gateway.counter("/closes/drain") < 601 {
+        gateway.curl("/goim/push/all?operation=1", "x");
+    }
+    let mut heard: Vec<usize> = Vec::new();
+    for client in &mut clients {
+        let pushes = std::iter::from_fn(|| Some(client.hear())).take_while(|heard| *heard != Heard::End);
+        heard.push(pushes.count());
+    }
+    assert!(heard.iter().max() > heard.iter().min(), "not all at once: {heard:?}");
+    while matches!(stays.hear(), Heard::Packet { .. }) {}
+    drop(stays);
+    assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.log());
+    let away = drain_command(&gateway);
+    assert_eq!(away.status.code(), Some(2), "nobody is there: {away:?}");
+}
+
+#[test]
+fn a_drain_refuses_newcomers_and_a_signal_joins_it_before_a_second_one_ends_it() {
+    let keys = "linger_ms_max = 60000";
+    let mut gateway = Gateway::start(&format!(
+        "drain_ms_max = 600000\ndrain_grace_ms = 300\n{OPEN}{}",
+        LISTENERS.replace("login = \"open\"\n", &format!("login = \"open\"\n{keys}\n"))
+    ));
+    let mut stays = Client::login(gateway.ws(), Transport::WebSocket, "{}");
+    assert_eq!(gateway.call("POST", "/v1/drain", "", "").status, 202);
+    assert_eq!(gateway.get("/readyz").status, 503);
+    // In its grace it takes whoever comes.
+    drop(Client::login(gateway.tcp(), Transport::Tcp, "{}"));
+    assert_eq!(stays.close_code(), 1012);
+    until("newcomers to be refused", || std::net::TcpStream::connect(gateway.tcp()).is_err());
+    gateway.terminate();
+    until("the signal to be heard", || gateway.log().contains("\"signals\":1"));
+    assert_eq!(gateway.get("/healthz").status, 200, "one signal joins the drain");
+    gateway.terminate();
+    assert_eq!(gateway.wait().code(), Some(1), "{}", gateway.log());
 }

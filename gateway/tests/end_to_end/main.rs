@@ -8,6 +8,7 @@ mod echo;
 mod endings;
 mod handshakes;
 mod page;
+mod reload;
 mod restart;
 mod slots;
 mod slow;

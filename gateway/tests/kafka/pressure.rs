@@ -53,7 +53,8 @@ fn a_shard_that_takes_nothing_stops_its_partition_and_no_job_is_lost_or_overtake
         gateway.log_in(1, 1, r#"{"key":"b","accepts":[1]}"#).await;
         let app = &gateway.app;
         let dispatch = Dispatch::new(Arc::clone(&app.directory), Arc::clone(&app.links));
-        let settings = app.config.settings.kafka.as_ref().expect("configured");
+        let config = app.config();
+        let settings = config.settings.kafka.as_ref().expect("configured");
         let before = resident();
         let kafka = Kafka::start(settings, dispatch, Arc::clone(&app.links), Vec::new()).expect("a consumer");
         let stats = kafka.stats();

@@ -95,7 +95,8 @@ impl Gate {
             return Ok((Caller("".into()), true));
         }
         let token = bearer(headers).ok_or_else(Fault::unauthorized)?;
-        let known = self.app.tokens.find(token).ok_or_else(Fault::unknown_token)?;
+        let tokens = self.app.tokens();
+        let known = tokens.find(token).ok_or_else(Fault::unknown_token)?;
         Ok((known.caller.clone(), known.scopes.contains(&self.scope)))
     }
 

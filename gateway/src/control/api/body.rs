@@ -18,9 +18,10 @@ use super::{Fault, Shared};
 
 /// Replaces the body by its bytes, or answers 408, 413 or 400.
 pub(super) async fn read(State(app): State<Shared>, request: Request, next: Next) -> Response {
-    let api = &app.config.settings.api;
+    let config = app.config();
+    let api = &config.settings.api;
     let (bytes_max, time_max) = (api.body_bytes_max as usize, Duration::from_millis(api.request_ms_max.into()));
-    drop(app);
+    drop((app, config));
     let (parts, body) = request.into_parts();
     match collect(body, bytes_max, time_max).await {
         Ok(bytes) => next.run(Request::from_parts(parts, Body::from(bytes))).await,

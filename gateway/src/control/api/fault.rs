@@ -88,6 +88,15 @@ impl Fault {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
     }
 
+    pub(super) fn broken_configuration(message: String) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "broken-configuration", message)
+    }
+
+    pub(super) fn no_reload() -> Self {
+        let message = "the gateway drains: what is in force stays";
+        Self::new(StatusCode::CONFLICT, "draining", message)
+    }
+
     pub(super) fn draining() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", "the gateway drains and takes no more connections")
     }

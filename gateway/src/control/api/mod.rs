@@ -8,6 +8,7 @@ mod fault;
 mod goim;
 mod health;
 mod ids;
+mod life;
 mod members;
 mod nodes;
 mod page;
@@ -99,6 +100,8 @@ pub fn routes() -> Vec<Route> {
         delete(Scope::Admin, "/v1/connections/{key}", connections::kick),
         get(Scope::Read, "/v1/nodes", nodes::list),
         get(Scope::Read, "/v1/stats", stats::stats),
+        post(Scope::Admin, "/v1/drain", life::drain),
+        post(Scope::Admin, "/v1/reload", life::reload),
         get(Scope::Read, "/metrics", health::metrics),
         public("/healthz", health::alive),
         public("/readyz", health::ready),
@@ -107,10 +110,10 @@ pub fn routes() -> Vec<Route> {
 
 /// The API as a service, with the console, and the developer page if this is `--dev`.
 pub fn router(app: &Shared) -> Router {
-    let developer = if app.config.dev { page::developer() } else { Vec::new() };
-    let add = |router: Router<Shared>, route: Route| {
-        router.route(route.path, route.guarded(app, app.config.settings.api.auth))
-    };
+    let config = app.config();
+    let developer = if config.dev { page::developer() } else { Vec::new() };
+    let add =
+        |router: Router<Shared>, route: Route| router.route(route.path, route.guarded(app, config.settings.api.auth));
     routes()
         .into_iter()
         .chain(page::console())

@@ -18,7 +18,8 @@ use crate::source::nodes::NodeView;
 
 /// `GET /goim/nodes/weighted?platform`: where clients should connect. Zero and empty fields are left out, as by goim.
 pub(super) async fn weighted(State(app): State<Shared>, params: Params) -> Response {
-    let nodes = &app.config.settings.nodes;
+    let config = app.config();
+    let nodes = &config.settings.nodes;
     let domain = if nodes.domain.is_empty() { host_name() } else { nodes.domain.clone() };
     let own = match params.text("platform") {
         Some("web") if !nodes.host_domain.is_empty() => vec![host_name() + &nodes.host_domain],
@@ -77,7 +78,8 @@ fn instance_of(node: &NodeView) -> Option<Value> {
 
 /// This process as it tells other nodes of itself.
 pub(in super::super) fn this_node(app: &App) -> Me {
-    let name = &app.config.settings.nodes.name;
+    let config = app.config();
+    let name = &config.settings.nodes.name;
     let name = if name.is_empty() { host_name() } else { name.clone() };
     Me { name, instance: instance(app).to_string() }
 }
@@ -127,7 +129,8 @@ fn saturated(time: Duration) -> u64 {
 }
 
 fn instance(app: &App) -> Value {
-    let nodes = &app.config.settings.nodes;
+    let config = app.config();
+    let nodes = &config.settings.nodes;
     let scheme = |transport| if transport == Transport::Tcp { "tcp" } else { "ws" };
     let addresses =
         app.bound.listeners.iter().map(|(transport, address)| format!("{}://{address}", scheme(*transport)));

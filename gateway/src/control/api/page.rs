@@ -104,9 +104,10 @@ impl Asset {
 
 /// Where the page finds the gateway.
 async fn addresses(State(app): State<Shared>) -> Json<Value> {
+    let config = app.config();
     let at = |transport| app.bound.listeners.iter().position(|(other, _)| *other == transport);
     let websocket = at(Transport::Ws).map(|at| {
-        let path = &app.config.settings.listener[at].path;
+        let path = &config.settings.listener[at].path;
         format!("ws://{}{path}", app.bound.listeners[at].1)
     });
     let tcp = at(Transport::Tcp).map(|at| app.bound.listeners[at].1.to_string());

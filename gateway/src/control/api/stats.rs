@@ -24,7 +24,7 @@ pub(super) async fn stats(State(app): State<Shared>) -> Json<Value> {
         "online": app.directory.connections(),
         "addresses": app.directory.addresses(),
         "rooms": app.directory.rooms(),
-        "connections_max": app.config.plan.connections_max,
+        "connections_max": app.config().plan.connections_max,
         "draining": app.draining.load(Ordering::Relaxed),
     }))
 }
@@ -49,6 +49,8 @@ fn shard(stats: &ShardStats) -> Value {
         "sent_bytes": stats.sent_bytes.get(),
         "packets": stats.packets.get(),
         "accept_pauses": stats.accept_pauses.get(),
+        "accept_rate_pauses": stats.accept_rate_pauses.get(),
+        "accept_memory_pauses": stats.accept_memory_pauses.get(),
         "rooms": stats.rooms.get(),
         "blocked": stats.blocked.get(),
         "pinned_bytes": stats.pinned_bytes.get(),

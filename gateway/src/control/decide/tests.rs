@@ -9,7 +9,7 @@ use halley_protocol::packet::BODY_BYTES_MAX;
 use super::*;
 use crate::directory::HashSecret;
 use crate::limits;
-use crate::order::Grant;
+use crate::order::{DrainPlan, Grant};
 
 const ZERO: ShardIndex = ShardIndex(0);
 const ONE: ShardIndex = ShardIndex(1);
@@ -397,13 +397,13 @@ fn inspections_and_drains_go_out_and_their_reports_come_back_as_events() {
     let mut rig = Rig::new(KeyPolicy::Replace, 1);
     let mut orders = Orders::default();
     rig.control.inspect(conn(ONE, 4), 77, &mut orders);
-    rig.control.drain(500, &mut orders);
+    rig.control.drain(DrainPlan::new(0, 0, 500), &mut orders);
     assert!(matches!(
         orders.0[..],
         [
             (ONE, Order::Inspect { token: 77, .. }),
-            (ZERO, Order::Drain { deadline_ms: 500 }),
-            (ONE, Order::Drain { deadline_ms: 500 }),
+            (ZERO, Order::Drain { plan: DrainPlan { deadline_ms: 500, .. } }),
+            (ONE, Order::Drain { plan: DrainPlan { deadline_ms: 500, .. } }),
         ]
     ));
     let found = rig.control.handle(ONE, Report::Inspected { token: 77, found: None }, &mut orders);
@@ -418,22 +418,22 @@ fn orders_that_find_a_queue_full_keep_their_order_and_hold_back_their_shard_only
     let mut queues = OutgoingQueues::new(links.clone());
     let total = u32::try_from(places + 5).expect("small");
     for deadline_ms in 0..total {
-        queues.put(ZERO, Order::Drain { deadline_ms });
+        queues.put(ZERO, Order::Drain { plan: DrainPlan::new(0, 0, deadline_ms) });
     }
     assert!(!queues.ready(ZERO));
     assert!(queues.ready(ONE));
     let mut seen = Vec::new();
     let mut waiting = usize::MAX;
     while waiting > 0 {
-        if let Some(Order::Drain { deadline_ms }) = links[0].next_order() {
-            seen.push(deadline_ms);
+        if let Some(Order::Drain { plan }) = links[0].next_order() {
+            seen.push(plan.deadline_ms);
         }
         queues.ready(ZERO);
         waiting = queues.waiting();
     }
     assert!(queues.ready(ZERO));
     let rest = std::iter::from_fn(|| links[0].next_order());
-    seen.extend(rest.map(|order| if let Order::Drain { deadline_ms } = order { deadline_ms } else { u32::MAX }));
+    seen.extend(rest.map(|order| if let Order::Drain { plan } = order { plan.deadline_ms } else { u32::MAX }));
     assert_eq!(seen, (0..total).collect::<Vec<_>>());
 }
 

@@ -3,9 +3,11 @@
 use halley_ring::sim::Weather;
 
 use super::client::Client;
-use super::session::login;
+use super::session::{BOTH, login};
 use super::world::{Setup, World};
+use crate::order::{DrainPlan, Order};
 use crate::reason::{CloseReason, Reject};
+use crate::shard::AcceptRate;
 use crate::shard::Transport::{self, Tcp, WebSocket};
 
 fn slots(slots: u32, armed_max: u16) -> Setup {
@@ -161,4 +163,47 @@ fn an_accept_given_up_before_does_not_count_as_one_given_up_now() {
     let third = connect(&world, WebSocket);
     world.settle();
     assert!(is_accepted(&world, &third));
+}
+
+#[test]
+fn accepts_beyond_the_rate_wait_and_nobody_is_refused() {
+    let rate = AcceptRate { per_1000_s: 20_000, burst: 3 };
+    let mut world = Setup::new().shard(|shard| (shard.accepts_armed_max, shard.accept_rate) = (8, rate)).build();
+    let mut clients: Vec<_> = (0..23).map(|n| Client::connect(&world.net, n % 2, BOTH[n % 2])).collect();
+    world.settle();
+    assert_eq!(world.stats(0).accepted.get(), 3, "the burst");
+    assert_eq!(world.stats(0).accept_rate_pauses.get(), 1);
+    world.advance(500);
+    assert_eq!(world.stats(0).accepted.get(), 13, "twenty a second");
+    world.advance(500);
+    assert_eq!(world.stats(0).accepted.get(), 23);
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.login(&login(&format!("key-{n}"), "room"));
+    }
+    world.settle();
+    assert_eq!(world.stats(0).logins.get(), 23, "nobody was turned away");
+}
+
+#[test]
+fn held_accepts_take_nobody_until_they_go_on() {
+    let mut world = World::new();
+    let mut inside = world.enter(Tcp, &login("inside", "room"));
+    world.order(0, Order::HoldAccepts { hold: true });
+    world.settle();
+    let waiting = Client::connect(&world.net, 0, Tcp);
+    world.advance(1000);
+    assert_eq!(world.net.accepted_by(waiting.id), None);
+    world.push_room("room", "x");
+    assert_eq!(inside.texts(), ["x"], "who is in is served");
+    world.order(0, Order::HoldAccepts { hold: true });
+    world.order(0, Order::HoldAccepts { hold: false });
+    world.settle();
+    assert!(world.net.accepted_by(waiting.id).is_some());
+    assert_eq!(world.stats(0).accept_memory_pauses.get(), 1);
+    // A drain outlives it.
+    world.order(0, Order::HoldAccepts { hold: true });
+    world.order(0, Order::Drain { plan: DrainPlan::new(0, 0, 1000) });
+    world.order(0, Order::HoldAccepts { hold: false });
+    world.advance(2000);
+    assert_eq!(world.drained, 1);
 }

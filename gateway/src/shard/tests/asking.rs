@@ -8,7 +8,7 @@ use super::session::{BOTH, login};
 use super::world::{Setup, World};
 use crate::control::decide::LoginRule;
 use crate::limits::ASKS_MAX;
-use crate::order::{Order, Report};
+use crate::order::{DrainPlan, Order, Report};
 use crate::reason::CloseReason;
 use crate::shard::Transport::{Tcp, WebSocket};
 
@@ -209,7 +209,7 @@ fn an_order_put_before_the_shard_sleeps_keeps_it_awake() {
     world.turn(0);
     assert_eq!(slept.get(), 1);
     let turn = world.shards[0].turn(0);
-    world.links[0].put_control(Order::Drain { deadline_ms: 0 }).expect("a place");
+    world.links[0].put_control(Order::Drain { plan: DrainPlan::new(0, 0, 0) }).expect("a place");
     world.shards[0].wait(turn);
     assert_eq!(slept.get(), 1, "it looked at its queue once more");
 }

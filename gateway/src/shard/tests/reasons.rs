@@ -14,7 +14,7 @@ use crate::control::decide::Event;
 use crate::dispatch::Target;
 use crate::ids::{RoomIndex, RoomRef};
 use crate::limits::{ACCEPTS_MAX, ROOM_NAME_BYTES_MAX, ROOMS_PER_CONNECTION_MAX};
-use crate::order::Order;
+use crate::order::{DrainPlan, Order};
 use crate::payload::Payload;
 use crate::reason::{CloseReason, DropReason, Reject};
 use crate::shard::{SlowPolicy, Transport};
@@ -83,7 +83,7 @@ fn cause(reason: CloseReason, transport: Transport) -> Option<(World, Client)> {
             client = enter_v1(&mut world, transport, "7");
             client.send(operation::CHANGE_ROOM, b"1");
         }
-        R::Drain => world.control.drain(10_000, &mut world.outgoing),
+        R::Drain => world.control.drain(DrainPlan::new(0, 0, 10_000), &mut world.outgoing),
     }
     world.settle();
     Some((world, client))

@@ -1,5 +1,7 @@
 //! What happens in a simulation: clients come, ask, listen and slow down; somebody pushes; time passes.
 
+use std::sync::Arc;
+
 use halley_protocol::login::Login;
 use halley_protocol::websocket::Opcode;
 use halley_protocol::{operation, v1};
@@ -10,9 +12,10 @@ use super::story::Story;
 use crate::dispatch::{self, DispatchError};
 use crate::ids::ConnWord;
 use crate::limits;
+use crate::order::Order;
 use crate::reason::CloseReason;
 use crate::shard::tests::client::Client;
-use crate::shard::{Dialect, Transport};
+use crate::shard::{Dialect, Reloadable, SlowPolicy, Transport};
 
 /// Clients at a time.
 const ACTORS_MAX: usize = 56;
@@ -45,6 +48,7 @@ impl Story {
             17 => self.append_records(),
             18 | 19 => self.slow_down_or_up(),
             20 => self.time(),
+            21 if self.dice.once_in(3) => self.reload(),
             21 => self.trouble_control(),
             22 => self.much_at_once(),
             23 => self.drip(),
@@ -348,8 +352,48 @@ impl Story {
         format!("{jump} ms pass; the weather is {:?}", self.weather)
     }
 
+    /// Every shard gets other settings; each goes by all of the old or all of the new.
+    fn reload(&mut self) -> String {
+        let mut new = self.world.shards[0].settings.reloadable();
+        if let Some(last) = self.reloads.last() {
+            new = Reloadable::clone(last);
+        }
+        new.run_messages_max = self.dice.pick(&[1, 4, 256]);
+        new.run_bytes_max = self.dice.pick(&[100, 1000, 16384]);
+        new.sends_per_turn_max = self.dice.pick(&[3, 20, 4096]);
+        let mut listeners = new.listeners.to_vec();
+        let (calm, mut dice) = (self.calm, self.dice.next());
+        for (_, listener) in listeners.iter_mut().enumerate().filter(|(at, _)| !is_generous(*at)) {
+            dice /= 3;
+            // In a calm story nobody is closed.
+            let policies = [SlowPolicy::DropNewest, SlowPolicy::DropOldest, SlowPolicy::Close];
+            listener.slow_policy = policies[usize::try_from(dice % if calm { 2 } else { 3 }).expect("small")];
+        }
+        // By this the listeners are told apart, whatever else they have.
+        listeners[REFUSING].outbox_bytes_max = 4000 + u32::try_from(self.reloads.len()).expect("few");
+        new.listeners = listeners.into();
+        let policy = self.policy.clone();
+        self.reloads.push(Arc::new(new));
+        self.world.control.reload(policy, &self.reloads[self.reloads.len() - 1], &mut self.world.outgoing);
+        format!("reload {}", self.reloads.len())
+    }
+
+    /// Each shard goes by the settings of one reload, or by those it began with.
+    pub(super) fn check_reloads(&self) {
+        for shard in &self.world.shards {
+            let settings = &shard.settings;
+            let number = settings.listeners[REFUSING].outbox_bytes_max.checked_sub(4000);
+            let Some(reload) = number.and_then(|number| self.reloads.get(number as usize)) else { continue };
+            let limits = (settings.run_messages_max, settings.run_bytes_max, settings.sends_per_turn_max);
+            let whole = (reload.run_messages_max, reload.run_bytes_max, reload.sends_per_turn_max);
+            assert_eq!(limits, whole, "a shard goes by the half of a reload");
+        }
+    }
+
     fn trouble_control(&mut self) -> String {
         self.control_rests = self.dice.below(12);
+        let hold = self.dice.once_in(3);
+        (0..self.world.shards.len()).for_each(|at| self.world.order(at, Order::HoldAccepts { hold }));
         if let Some(at) = self.pick() {
             let conns = self.world.directory.key_connections(&self.actors[at].login.key);
             for token in 0..self.dice.pick(&[1, 1, 80]) {
@@ -358,6 +402,6 @@ impl Story {
                 }
             }
         }
-        format!("control rests for {} rounds", self.control_rests)
+        format!("control rests for {} rounds, accepts are held: {hold}", self.control_rests)
     }
 }

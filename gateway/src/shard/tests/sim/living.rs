@@ -8,7 +8,7 @@ use halley_ring::{Ring, Slot, Wait};
 
 use crate::shard::conn::{Conn, Phase};
 use crate::shard::tests::world::World;
-use crate::shard::{Shard, Turn};
+use crate::shard::{AcceptRate, Shard, Turn};
 
 /// Longest sleep of a shard.
 const SLEEP_MS_MAX: u64 = 100;
@@ -42,6 +42,25 @@ impl Shard<SimRing> {
             }
         }
     }
+}
+
+impl Shard<SimRing> {
+    /// A drain keeps its pace: nobody is told before its time.
+    fn assert_nobody_goes_early(&self) {
+        let Some(drain) = self.draining else { return };
+        let used = u64::from(self.table.used());
+        let elapsed = (self.now_ms - drain.begun_ms).min(drain.plan.evict_ms.into());
+        let due = used * elapsed / u64::from(drain.plan.evict_ms.max(1));
+        let told = u64::from(drain.cursor);
+        assert!(told <= due || drain.plan.evict_ms == 0, "{told} of {used} slots told after {elapsed} ms");
+    }
+}
+
+/// Nobody is accepted beyond the rate.
+fn assert_accepts_keep_their_rate(shard: &Shard<SimRing>, accepted: u64, now_ms: u64) {
+    let AcceptRate { per_1000_s, burst } = shard.settings.accept_rate;
+    let most = u64::from(burst) + per_1000_s * now_ms / 1_000_000;
+    assert!(per_1000_s == 0 || accepted <= most, "{accepted} accepted of {most}");
 }
 
 /// Who sleeps.
@@ -87,6 +106,8 @@ impl Living {
         let sends_max = u64::from(shard.settings.sends_per_turn_max) + REPLIES_MAX * stats.connections.get() + 64;
         assert!(stats.sends.get() - sends <= sends_max, "{} sends in a turn", stats.sends.get() - sends);
         shard.assert_nobody_is_late(turn);
+        shard.assert_nobody_goes_early();
+        assert_accepts_keep_their_rate(shard, stats.accepted.get(), now_ms);
         Some(turn)
     }
 

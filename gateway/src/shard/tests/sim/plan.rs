@@ -5,7 +5,7 @@ use halley_ring::sim::Weather;
 use super::dice::Dice;
 use crate::control::decide::{KeyPolicy, LoginRule};
 use crate::shard::tests::world::Setup;
-use crate::shard::{Dialect, ListenerSettings, SlowPolicy, Transport};
+use crate::shard::{AcceptRate, Dialect, ListenerSettings, SlowPolicy, Transport};
 
 /// Listeners of both transports: generous ones, then tight ones, and the same of goim v1; then one that lets nobody in.
 pub(super) const LISTENERS: [(Transport, Dialect); 9] = [
@@ -77,6 +77,7 @@ impl Plan {
         let shard = &mut setup.shard;
         shard.connections_max = dice.pick(&[10, 24, 80]);
         shard.accepts_armed_max = dice.pick(&[1, 2, 5]);
+        shard.accept_rate = AcceptRate { per_1000_s: dice.pick(&[0, 0, 0, 20_000]), burst: dice.pick(&[2, 12]) };
         shard.sends_per_turn_max = dice.pick(&[3, 20, 4096]);
         shard.run_messages_max = dice.pick(&[1, 4, 256]);
         shard.run_bytes_max = dice.pick(&[100, 1000, 16384]);

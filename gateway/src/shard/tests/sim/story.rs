@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::hash::Hasher;
+use std::sync::Arc;
 
 use halley_protocol::websocket::Opcode;
 use halley_ring::sim::Weather;
@@ -13,11 +14,13 @@ use super::living::Living;
 use super::plan::Plan;
 use super::shadow::Shadow;
 use super::source::Source;
+use crate::control::decide::Policy;
 use crate::ids::ShardIndex;
+use crate::order::{DrainPlan, Order};
 use crate::reason::{CloseReason, DropReason, Reject};
-use crate::shard::Transport;
 use crate::shard::tests::client::Got;
 use crate::shard::tests::world::World;
+use crate::shard::{Reloadable, Transport};
 
 /// Events between two rests.
 const REST_EVERY: u64 = 250;
@@ -58,6 +61,9 @@ pub(super) struct Story {
     /// Rounds in which control does not work.
     pub(super) control_rests: usize,
     pub(super) draining: bool,
+    pub(super) policy: Policy,
+    /// Settings that the shards were given, the newest last.
+    pub(super) reloads: Vec<Arc<Reloadable>>,
     pub(super) key_policy_replaces: bool,
     trace: Trace,
     clients: [usize; 4],
@@ -72,6 +78,7 @@ impl Story {
         let Plan { setup, calm, weather, asks, rooms } = Plan::new(seed);
         let shadow = Shadow::new(setup.policy.key_connections_max);
         let key_policy_replaces = setup.policy.key_policy == crate::control::decide::KeyPolicy::Replace;
+        let policy = setup.policy.clone();
         let mut world = setup.build();
         for shard in &mut world.shards {
             shard.asks.truncate(asks);
@@ -94,6 +101,8 @@ impl Story {
             received: 0,
             control_rests: 0,
             draining: false,
+            policy,
+            reloads: Vec::new(),
             key_policy_replaces,
             trace: Trace::new(),
             clients: [0; 4],
@@ -161,6 +170,7 @@ impl Story {
     }
 
     fn listen_to_control(&mut self) {
+        self.check_reloads();
         for event in std::mem::take(&mut self.world.events) {
             self.shadow.note(&event);
         }
@@ -228,6 +238,7 @@ impl Story {
     pub(super) fn rest(&mut self) {
         self.world.net.set_weather(Weather::default());
         self.control_rests = 0;
+        (0..self.world.shards.len()).for_each(|at| self.world.order(at, Order::HoldAccepts { hold: false }));
         for actor in &mut self.actors {
             actor.client.set_window(usize::MAX);
             actor.slow = false;
@@ -291,7 +302,10 @@ impl Story {
         self.world.net.set_weather(Weather::default());
         self.draining = self.dice.once_in(2);
         if self.draining {
-            self.world.control.drain(2000, &mut self.world.outgoing);
+            let evict_ms = self.dice.pick(&[0, 500, 1500]);
+            let window_ms = evict_ms + self.dice.pick(&[0, 5000]);
+            let plan = DrainPlan { evict_ms, window_ms, deadline_ms: 2000 };
+            self.world.control.drain(plan, &mut self.world.outgoing);
         }
         for actor in &mut self.actors {
             actor.end();

@@ -1,0 +1,244 @@
+//! What a configuration read anew changes: which keys differ, which of them a running gateway takes over, and what is in
+//! force afterwards.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use super::check;
+use super::error::ConfigError;
+use super::layers::Sources;
+use super::settings::Settings;
+use super::{Config, KEYS};
+
+/// Keys that a running gateway takes over; every other one needs a restart.
+pub const RELOADS: &[&str] = &[
+    "key_connections_max",
+    "key_policy",
+    "accepts_per_second_max",
+    "accepts_burst_max",
+    "memory_bytes_max",
+    "drain_grace_ms",
+    "drain_window_ms",
+    "drain_ms_max",
+    "shard.run_bytes_max",
+    "shard.run_messages_max",
+    "shard.room_pending_bytes_max",
+    "shard.sends_per_turn_max",
+    "api.tokens",
+    "api.body_bytes_max",
+    "nodes.domain",
+    "nodes.host_domain",
+    "nodes.addresses",
+    "nodes.tcp_port",
+    "nodes.ws_port",
+    "nodes.wss_port",
+    "nodes.heartbeat_s",
+    "nodes.heartbeat_missed_max",
+    "nodes.region",
+    "nodes.zone",
+    "nodes.env",
+    "nodes.weight",
+    "nodes.backoff.max_delay",
+    "nodes.backoff.base_delay",
+    "nodes.backoff.factor",
+    "nodes.backoff.jitter",
+    "log.level",
+    "listener.login",
+    "listener.origins",
+    "listener.outbox_bytes_max",
+    "listener.stall_ms_max",
+    "listener.slow_policy",
+    "listener.login_ms_max",
+    "listener.heartbeat_ms_max",
+    "listener.linger_ms_max",
+];
+
+/// One key that differs; values as in TOML, secrets hidden.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Such as `listener[0].login_ms_max`, by the numbers of the configuration in force.
+    pub key: String,
+    /// In force until now.
+    pub old: String,
+    /// In the configuration read anew.
+    pub new: String,
+}
+
+/// What becomes of a configuration that is read anew.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reload {
+    /// In force from now on: what was, with the changes that apply.
+    pub config: Config,
+    /// Changes that apply at once.
+    pub applied: Vec<Change>,
+    /// Changes that only a restart brings; they are not in force.
+    pub restart: Vec<Change>,
+}
+
+/// The value of a key that is not there.
+const ABSENT: &str = "(none)";
+
+impl Config {
+    /// Compares with a configuration read anew from `sources`. What is in force afterwards is checked as a whole too.
+    pub fn reload(&self, new: &Self, sources: &Sources) -> Result<Reload, ConfigError> {
+        let (old, new) = (Sides::of(self), Sides::of(new));
+        let partners = partners(&self.settings, &new.settings);
+        let mut merged = old.plain.clone();
+        let (mut applied, mut restart) = (Vec::new(), Vec::new());
+        for (place, old, new) in differing(&old, &new, &partners) {
+            let key = place.join();
+            let change = Change { key, old: old.shown(), new: new.shown() };
+            if RELOADS.contains(&place.name().as_str()) {
+                place.put(&mut merged, new.plain);
+                applied.push(change);
+            } else {
+                restart.push(change);
+            }
+        }
+        restart.extend(lost_and_found(&self.settings, &new.settings, &partners));
+        let settings = Settings::deserialize(Value::Table(merged)).expect("keys of two settings are settings");
+        check::check(&settings, sources).map_err(|error| {
+            let rest: Vec<_> = restart.iter().map(|change| change.key.as_str()).collect();
+            let problem = format!("{} (until a restart brings {})", error.problem, rest.join(", "));
+            ConfigError { problem, ..error }
+        })?;
+        Ok(Reload { config: Self { settings, ..self.clone() }, applied, restart })
+    }
+}
+
+/// Settings as tables, once as they are and once as they may be shown.
+struct Sides {
+    settings: Settings,
+    plain: Table,
+    shown: Table,
+}
+
+impl Sides {
+    fn of(config: &Config) -> Self {
+        let table = |settings: &Settings| Table::try_from(settings).expect("settings are tables of plain values");
+        Self { settings: config.settings.clone(), plain: table(&config.settings), shown: table(&config.hidden()) }
+    }
+}
+
+/// For each listener of the old settings the one of the new with its address; several of one address in their order.
+fn partners(old: &Settings, new: &Settings) -> Vec<Option<usize>> {
+    let mut taken = vec![false; new.listener.len()];
+    let find = |old: &super::Listener| {
+        let same = |at: &usize| !taken[*at] && new.listener[*at].bind.to_string() == old.bind.to_string();
+        let found = (0..new.listener.len()).find(same)?;
+        taken[found] = true;
+        Some(found)
+    };
+    old.listener.iter().map(find).collect()
+}
+
+/// Where a key is: names of tables, and of a listener its number.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    listener: Option<usize>,
+    names: Vec<String>,
+}
+
+impl Place {
+    /// The key as in the documentation.
+    fn name(&self) -> String {
+        let under = if self.listener.is_some() { "listener." } else { "" };
+        format!("{under}{}", self.names.join("."))
+    }
+
+    fn join(&self) -> String {
+        match self.listener {
+            Some(at) => format!("listener[{at}].{}", self.names.join(".")),
+            None => self.name(),
+        }
+    }
+
+    /// Sets the key, or takes it out.
+    fn put(&self, table: &mut Table, value: Option<Value>) {
+        let mut table = match self.listener {
+            Some(at) => table["listener"][at].as_table_mut().expect("a listener is a table"),
+            None => table,
+        };
+        let (last, above) = self.names.split_last().expect("a key has a name");
+        for name in above {
+            let entry = table.entry(name).or_insert_with(|| Value::Table(Table::new()));
+            table = entry.as_table_mut().expect("keys of both settings have one shape");
+        }
+        match value {
+            Some(value) => drop(table.insert(last.clone(), value)),
+            None => drop(table.remove(last)),
+        }
+    }
+}
+
+/// A value of one side, and how it may be shown.
+#[derive(Default)]
+struct Side {
+    plain: Option<Value>,
+    shown: Option<Value>,
+}
+
+impl Side {
+    fn shown(&self) -> String {
+        self.shown.as_ref().map_or_else(|| ABSENT.into(), ToString::to_string)
+    }
+}
+
+/// Every key whose values differ, listeners with their partners.
+fn differing(old: &Sides, new: &Sides, partners: &[Option<usize>]) -> Vec<(Place, Side, Side)> {
+    let mut keys: BTreeMap<Place, [Side; 2]> = BTreeMap::new();
+    for (which, sides) in [old, new].into_iter().enumerate() {
+        for (plain, table) in [(true, &sides.plain), (false, &sides.shown)] {
+            let mut note = |place: Place, value: &Value| {
+                let side = &mut keys.entry(place).or_default()[which];
+                *(if plain { &mut side.plain } else { &mut side.shown }) = Some(value.clone());
+            };
+            leaves(table, None, &mut Vec::new(), &mut note);
+            for (at, partner) in partners.iter().enumerate() {
+                let at_side = if which == 0 { Some(at) } else { *partner };
+                if let (Some(there), Some(_)) = (at_side, partner) {
+                    let listener = table["listener"][there].as_table().expect("a listener is a table");
+                    leaves(listener, Some(at), &mut Vec::new(), &mut note);
+                }
+            }
+        }
+    }
+    let differ = |(_, [old, new]): &(Place, [Side; 2])| old.plain != new.plain;
+    keys.into_iter().filter(differ).map(|(place, [old, new])| (place, old, new)).collect()
+}
+
+/// Calls `each` for every value under a table but listeners, which have a pass of their own.
+fn leaves(table: &Table, listener: Option<usize>, above: &mut Vec<String>, each: &mut impl FnMut(Place, &Value)) {
+    for (name, value) in table {
+        if listener.is_none() && above.is_empty() && name == "listener" {
+            continue;
+        }
+        above.push(name.clone());
+        match value {
+            Value::Table(below) => leaves(below, listener, above, each),
+            value => each(Place { listener, names: above.clone() }, value),
+        }
+        above.pop();
+    }
+}
+
+/// Listeners that one side alone has.
+fn lost_and_found(old: &Settings, new: &Settings, partners: &[Option<usize>]) -> Vec<Change> {
+    let lost = (0..old.listener.len()).filter(|at| partners[*at].is_none()).map(|at| {
+        let old = format!("\"{}\"", old.listener[at].bind);
+        Change { key: format!("listener[{at}].bind"), old, new: ABSENT.into() }
+    });
+    let found = (0..new.listener.len()).filter(|at| !partners.contains(&Some(*at))).map(|at| {
+        let new = format!("\"{}\"", new.listener[at].bind);
+        Change { key: format!("listener[{at}].bind"), old: ABSENT.into(), new }
+    });
+    lost.chain(found).collect()
+}
+
+/// The list of `docs/configuration.md`: the keys that are taken over, in the order of the file.
+pub fn reload_list() -> String {
+    let keys = KEYS.iter().filter(|key| RELOADS.contains(&key.name));
+    keys.map(|key| format!("`{}`", key.name)).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,65 @@
+//! A reload: the whole configuration is read anew and checked, then everything that can change does, or nothing.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use futures_channel::oneshot;
+
+use super::app::{App, ReloadResult};
+use super::machine::Machine;
+use super::{notify, shards, start};
+use crate::config::{Change, Config, Host, Reload, Sources};
+
+/// What the program around the gateway does for a reload.
+pub struct Outside {
+    /// Reads the sources of the configuration again, or says in a sentence why not.
+    pub reread: Box<dyn Fn() -> Result<Sources, String> + Send + Sync>,
+    /// The machine as it was at the start: a reload makes no other plan.
+    pub host: Host,
+    /// Logs by another level from now on.
+    pub set_log_level: Box<dyn Fn(&str) + Send + Sync>,
+    /// Called once a second.
+    pub each_second: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Outside {
+    /// Reads and compares; nothing changes by that.
+    fn read(&self, old: &Config) -> ReloadResult {
+        let sources = (self.reread)()?;
+        let new = Config::load(&sources, &self.host).map_err(|error| error.to_string())?;
+        old.reload(&new, &sources).map_err(|error| error.to_string())
+    }
+}
+
+/// Reads the configuration anew, beside control since a name may have to be looked up, and takes over what can change.
+pub(super) async fn reload(app: &Arc<App>, machine: &RefCell<Machine>, outside: &Arc<Outside>) -> ReloadResult {
+    notify::reloading();
+    let (old, theirs) = (app.config(), Arc::clone(outside));
+    let (answer, answered) = oneshot::channel();
+    drop(monoio::spawn_blocking(move || drop(answer.send(theirs.read(&old)))));
+    let result = answered.await.unwrap_or_else(|oneshot::Canceled| Err("the configuration was not read".into()));
+    match &result {
+        Ok(reload) => {
+            take_over(app, machine, outside, &reload.config);
+            let Reload { applied, restart, .. } = reload;
+            tracing::info!(event = "reload", applied = list(applied), needs_restart = list(restart));
+        }
+        Err(problem) => tracing::error!(event = "reload-refused", problem, "nothing has changed"),
+    }
+    notify::ready(app);
+    result
+}
+
+/// Everything that takes settings over. None of this can fail: what could was checked.
+fn take_over(app: &App, machine: &RefCell<Machine>, outside: &Outside, config: &Config) {
+    (outside.set_log_level)(&config.settings.log.level);
+    let mut machine = machine.borrow_mut();
+    machine.set_memory_max(config.settings.memory_bytes_max);
+    machine.reload(start::policy(config), &shards::reloadable(config));
+    app.live.replace(config.clone());
+}
+
+fn list(changes: &[Change]) -> String {
+    let one = |Change { key, old, new }: &Change| format!("{key}: {old} → {new}");
+    changes.iter().map(one).collect::<Vec<_>>().join(", ")
+}
