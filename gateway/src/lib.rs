@@ -5,6 +5,7 @@ pub mod config;
 pub mod control;
 pub mod directory;
 pub mod dispatch;
+pub mod identity;
 pub mod ids;
 pub mod limits;
 pub mod link;

@@ -152,6 +152,8 @@ pub struct Grant {
     pub accepts: ArrayVec<i32, { limits::ACCEPTS_MAX }>,
     /// The login carried Halley's mark: negative operations are understood.
     pub marked: bool,
+    /// Not every operation may be accepted: subscriptions are control's to decide.
+    pub limited: bool,
 }
 
 /// Control's decision on an [`Ask`].
@@ -175,9 +177,25 @@ pub enum Verdict {
     JoinRefused,
     /// Leave the room. `None`: no such room here, reply "not a member".
     Leave(Option<RoomRef>),
+    /// Op 14 of a limited connection, whose grant allows what it names. Echoed.
+    Accept,
+    /// Op 14 of a limited connection, whose grant does not. Echoed, counted, and without effect.
+    AcceptRefused,
+    /// The connection's grant is that of its new token.
+    Refreshed {
+        /// Until it ends.
+        seconds: u32,
+        /// As in a [`Grant`].
+        limited: bool,
+    },
+    /// The new token is not good for the connection, whose grant stays as it is.
+    RefreshRefused {
+        /// Until that ends; 0 without one.
+        seconds: u32,
+    },
 }
 
-/// A packet that control decides on: a login, a change of room, a join, a leave. The buffers belong
+/// A packet that control decides on: a login, a change of room, a join, a leave, and what is said of tokens. The buffers belong
 /// to a pool of the shard, go to control in a [`Report::Ask`] and come back in an [`Order::Answer`].
 #[derive(Debug)]
 pub struct Ask {

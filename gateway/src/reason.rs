@@ -46,11 +46,15 @@ pub enum CloseReason {
     OperationUnknown,
     /// The gateway drains or stops.
     Drain,
+    /// The token that let it in has ended.
+    GrantExpired,
+    /// The token that let it in, or its member or key, was revoked.
+    GrantRevoked,
 }
 
 impl CloseReason {
     /// Every reason, in order of its number.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::PeerClosed,
         Self::PeerReset,
         Self::PacketMalformed,
@@ -72,6 +76,8 @@ impl CloseReason {
         Self::RoomNameBad,
         Self::OperationUnknown,
         Self::Drain,
+        Self::GrantExpired,
+        Self::GrantRevoked,
     ];
 
     /// The label in metrics, logs and the kick text.
@@ -98,6 +104,8 @@ impl CloseReason {
             Self::RoomNameBad => "room-name-bad",
             Self::OperationUnknown => "operation-unknown",
             Self::Drain => "drain",
+            Self::GrantExpired => "grant-expired",
+            Self::GrantRevoked => "grant-revoked",
         }
     }
 
@@ -118,6 +126,7 @@ impl CloseReason {
             Self::Replaced => Some(4004),
             Self::Kicked => Some(4005),
             Self::TooSlow | Self::Stalled => Some(4006),
+            Self::GrantExpired | Self::GrantRevoked => Some(4007),
         }
     }
 
@@ -175,12 +184,20 @@ pub enum Reject {
     TooManyAccepts,
     /// An accept that the kernel failed, for example for want of files.
     AcceptFailed,
+    /// A subscription that the connection's token does not allow; echoed without effect.
+    NotGranted,
 }
 
 impl Reject {
     /// Every reject, in order of its number.
-    pub const ALL: [Self; 5] =
-        [Self::StaleConnection, Self::StaleRoom, Self::TooManyRooms, Self::TooManyAccepts, Self::AcceptFailed];
+    pub const ALL: [Self; 6] = [
+        Self::StaleConnection,
+        Self::StaleRoom,
+        Self::TooManyRooms,
+        Self::TooManyAccepts,
+        Self::AcceptFailed,
+        Self::NotGranted,
+    ];
 
     /// The label in metrics.
     pub fn name(self) -> &'static str {
@@ -190,6 +207,7 @@ impl Reject {
             Self::TooManyRooms => "too-many-rooms",
             Self::TooManyAccepts => "too-many-accepts",
             Self::AcceptFailed => "accept-failed",
+            Self::NotGranted => "not-granted",
         }
     }
 

@@ -30,6 +30,8 @@ bugs! {
     DropUncounted: "a push that a slow client misses is not counted",
     EarlyPush: "pushes do not wait for the reply to the login",
     EvictedAtOnce: "a drain tells everybody at once, whatever its window",
+    ExpiryIgnored: "a connection outlives its token",
+    GrantUnchecked: "a room may be joined that the token does not allow",
     GrantedRoomUncounted: "a join on its way is not counted, so that its room is freed too early",
     HalfDispatch: "a push goes to the shards that have a place, and the others miss it",
     HalfReload: "a reload brings a shard its listeners' settings and not its own limits",

@@ -1,4 +1,4 @@
-//! Bodies of Halley's own operations: join, leave and kick; integers are big endian int32.
+//! Bodies of Halley's own operations: join, leave, refresh and kick; integers are big endian int32.
 
 /// What became of a join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,46 @@ impl LeaveStatus {
             1 => Some(Self::NotMember),
             _ => None,
         }
+    }
+}
+
+/// What became of a new token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum RefreshStatus {
+    /// The connection has the new grant.
+    Refreshed = 0,
+    /// The token is not good, or of somebody else; the grant is as it was.
+    Refused = 1,
+}
+
+/// Body of a refresh reply: `status · seconds`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefreshReply {
+    /// What became of the token.
+    pub status: RefreshStatus,
+    /// Until the grant ends.
+    pub seconds: i32,
+}
+
+impl RefreshReply {
+    /// The body.
+    pub const fn to_bytes(self) -> [u8; 8] {
+        let [s0, s1, s2, s3] = (self.status as i32).to_be_bytes();
+        let [e0, e1, e2, e3] = self.seconds.to_be_bytes();
+        [s0, s1, s2, s3, e0, e1, e2, e3]
+    }
+
+    /// Reads a body; `None` if it is not one. Bytes behind are left to later versions.
+    pub fn parse(body: &[u8]) -> Option<Self> {
+        let (status, rest) = int32(body)?;
+        let (seconds, _) = int32(rest)?;
+        let status = match status {
+            0 => RefreshStatus::Refreshed,
+            1 => RefreshStatus::Refused,
+            _ => return None,
+        };
+        Some(Self { status, seconds })
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Login {
     pub accepts: Vec<i32>,
     /// `"halley":1`: the client knows Halley's operations.
     pub halley: bool,
+    /// What says who it is, to Halley; goim ignores the field, so one that is no string is none.
+    pub token: String,
 }
 
 /// Why a login is refused before anybody is asked.
@@ -108,6 +110,7 @@ fn set(login: &mut Login, name: &str, value: &str) -> Option<()> {
         "accepts" if null => login.accepts.clear(),
         "accepts" => login.accepts = integers(value)?,
         "halley" => login.halley = value == "1",
+        "token" => login.token = string(value).unwrap_or_default(),
         _ => {}
     }
     Some(())
@@ -170,6 +173,9 @@ impl Serialize for Login {
         }
         if self.halley {
             map.serialize_entry("halley", &1)?;
+        }
+        if !self.token.is_empty() {
+            map.serialize_entry("token", &self.token)?;
         }
         map.end()
     }

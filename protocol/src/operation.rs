@@ -49,9 +49,9 @@ pub const LEAVE: i32 = HALLEY_BASE - 3;
 pub const LEAVE_REPLY: i32 = HALLEY_BASE - 4;
 /// Server to client: why the connection is about to be closed; body: [`crate::halley::Kick`].
 pub const KICK: i32 = HALLEY_BASE - 5;
-/// Reserved for a new token; for now answered like any unknown operation.
+/// A new token for this connection; body: the token.
 pub const REFRESH: i32 = HALLEY_BASE - 7;
-/// Reserved.
+/// Reply to refresh; body: [`crate::halley::RefreshReply`].
 pub const REFRESH_REPLY: i32 = HALLEY_BASE - 8;
 
 /// Calls `each` for every number of a decimal int32 list joined by `,`, in order, and returns true;

@@ -6,13 +6,16 @@ use super::error::ConfigError;
 use super::layers::Sources;
 use super::settings::{Auth, Dialect, Listener, Login, Settings, Shards, Transport};
 use super::tokens::Token;
-use crate::limits;
+use crate::{identity, limits};
 
 /// Listeners of a process: a listener's number is one byte in a question to control, few are useful.
 pub(super) const LISTENERS_MAX: usize = 16;
 
 /// Shortest token that is accepted, bytes.
 pub(super) const TOKEN_BYTES_MIN: usize = 16;
+
+/// Keys of tokens: a login looks its own up among them.
+pub(super) const JWT_KEYS_MAX: usize = 64;
 
 /// Tokens of the API: each call is compared with all of them.
 pub(super) const TOKENS_MAX: usize = 256;
@@ -24,6 +27,7 @@ pub(super) fn check(settings: &Settings, sources: &Sources) -> Result<(), Config
     check.api()?;
     check.kafka()?;
     check.listeners()?;
+    check.jwt()?;
     if sources.is_dev() { check.loopback_only() } else { Ok(()) }
 }
 
@@ -165,6 +169,25 @@ impl Check<'_> {
         Ok(())
     }
 
+    fn jwt(&self) -> Result<(), ConfigError> {
+        let jwt = &self.settings.jwt;
+        self.range("jwt.leeway_s", jwt.leeway_s.into(), 0, 3600)?;
+        if jwt.keys.len() > JWT_KEYS_MAX {
+            return self.wrong("jwt.keys", format!("{} keys: at most {JWT_KEYS_MAX} are possible", jwt.keys.len()));
+        }
+        for (at, key) in jwt.keys.iter().enumerate() {
+            let name = format!("jwt.keys[{at}].kid");
+            if key.kid.is_empty() {
+                return self.wrong(&name, "is empty: give the key the name that is in the tokens' headers");
+            }
+            if jwt.keys[..at].iter().any(|other| other.kid == key.kid) {
+                return self
+                    .wrong(&name, format!("\"{}\" is also the name of another key: give each its own", key.kid));
+            }
+        }
+        identity::load(jwt).map(drop).or_else(|(key, problem)| self.wrong(&key, problem))
+    }
+
     fn kafka(&self) -> Result<(), ConfigError> {
         let Some(kafka) = &self.settings.kafka else { return Ok(()) };
         if kafka.brokers.is_empty() {
@@ -200,7 +223,10 @@ impl Check<'_> {
         for (at, listener) in listeners.iter().enumerate() {
             self.listener(&format!("listener[{at}]"), listener)?;
         }
-        if !listeners.iter().any(|listener| listener.login == Login::Open || listener.dialect == Dialect::Echo) {
+        if !listeners
+            .iter()
+            .any(|listener| matches!(listener.login, Login::Open | Login::Jwt) || listener.dialect == Dialect::Echo)
+        {
             return self.wrong(
                 "listener",
                 "no listener lets anybody in: add a [[listener]] with bind, transport and login = \"open\", or try `halley --dev`",
@@ -224,8 +250,16 @@ impl Check<'_> {
         }
         match listener.login {
             Login::Refuse | Login::Open => {}
-            Login::Jwt | Login::Hook => {
-                return self.wrong(&key("login"), "is not in this version: use \"open\" or \"refuse\"");
+            Login::Jwt if listener.dialect == Dialect::GoimV1 => {
+                return self
+                    .wrong(&key("login"), "a login of goim v1 has no place for a token: use dialect = \"goim-v2\"");
+            }
+            Login::Jwt if !self.settings.jwt.keys.is_empty() => {}
+            Login::Jwt => {
+                return self.wrong(&key("login"), "needs a key that tokens are signed with: add a table [[jwt.keys]]");
+            }
+            Login::Hook => {
+                return self.wrong(&key("login"), "is not in this version: use \"jwt\", \"open\" or \"refuse\"");
             }
         }
         if listener.tls.is_some() {

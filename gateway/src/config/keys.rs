@@ -91,6 +91,14 @@ pub const KEYS: &[Key] = &[
         "10000",
         "How long the head of a request may take to arrive, the wait for it included, again its body (408 beyond), and again the caller to take each 8 KiB of the answer.",
     ),
+    key("jwt.issuer", "\"\"", "Issuer (`iss`) of the tokens that let clients in; empty: any."),
+    key("jwt.audience", "\"\"", "Audience (`aud`) that tokens must be for; empty: those for one are refused."),
+    key("jwt.leeway_s", "1", "By how many seconds the clocks of issuer and gateway may differ."),
+    key("jwt.keys.kid", "", "Name of a key that tokens are signed with ([identity](identity.md)), as in their header."),
+    key("jwt.keys.algorithm", "", "Its only algorithm: `HS256`, `RS256`, `ES256` or `EdDSA`."),
+    key("jwt.keys.secret", "\"\"", "The secret of HS256, 32 bytes at least."),
+    key("jwt.keys.secret_file", "\"\"", "A file with the secret; space at its end is left out."),
+    key("jwt.keys.public_key_file", "\"\"", "A file with the public key of another algorithm, in PEM."),
     key(
         "api_v1.bind",
         "\"127.0.0.1:7172\"",
@@ -183,7 +191,7 @@ pub const KEYS: &[Key] = &[
     key(
         "listener.login",
         "\"refuse\"",
-        "`open`: everybody is who they say; in goim v1, where they say a number, in room 1. `refuse`: nobody gets in.",
+        "`jwt`: who has a good [token](identity.md), as whom it says. `open`: everybody is who they say; in goim v1, where they say a number, in room 1. `refuse`: nobody gets in.",
     ),
     key(
         "listener.origins",

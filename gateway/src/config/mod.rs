@@ -3,6 +3,7 @@
 mod capacity;
 mod check;
 mod error;
+mod jwt;
 mod kafka;
 mod keys;
 mod layers;
@@ -13,6 +14,7 @@ mod tokens;
 
 pub use capacity::{Host, Plan};
 pub use error::{ConfigError, Place};
+pub use jwt::{Jwt, JwtAlgorithm, JwtKey};
 pub use kafka::{JobFormat, Kafka, Start};
 pub use keys::{KEYS, Key, table};
 pub use layers::Sources;
@@ -65,6 +67,9 @@ impl Config {
             if let Token::Plain(token) = token {
                 *token = HIDDEN.into();
             }
+        }
+        for key in settings.jwt.keys.iter_mut().filter(|key| !key.secret.is_empty()) {
+            key.secret = HIDDEN.into();
         }
         if let Some(kafka) = &mut settings.kafka {
             kafka.hide_secrets(HIDDEN);

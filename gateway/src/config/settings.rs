@@ -5,6 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::jwt::Jwt;
 use super::kafka::Kafka;
 use super::log::Log;
 use super::tokens::Token;
@@ -42,6 +43,8 @@ pub struct Settings {
     /// `[api_v1]`. `None`: goim v1's calls are not served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_v1: Option<ApiV1>,
+    /// `[jwt]`.
+    pub jwt: Jwt,
     /// `[nodes]`.
     pub nodes: Nodes,
     /// `[log]`.
@@ -69,6 +72,7 @@ impl Default for Settings {
             shard: Shard::default(),
             api: Api::default(),
             api_v1: None,
+            jwt: Jwt::default(),
             nodes: Nodes::default(),
             log: Log::default(),
             listener: Vec::new(),
@@ -419,7 +423,7 @@ pub enum Login {
     Refuse,
     /// Anybody, as whoever they say.
     Open,
-    /// Holders of a token; named, not in this version.
+    /// Holders of a token, as whom it says.
     Jwt,
     /// Whom a service lets in; named, not in this version.
     Hook,

@@ -23,6 +23,25 @@ fn error(sources: &Sources) -> String {
     Config::load(sources, &host()).expect_err("a broken rule").to_string()
 }
 
+fn jwt_key(lines: &str) -> String {
+    format!("{OPEN}[[jwt.keys]]\nkid = \"k\"\n{lines}\n")
+}
+
+#[test]
+fn keys_of_tokens_have_an_end_and_names_of_their_own() {
+    let key = |kid: usize| {
+        format!("[[jwt.keys]]\nkid = \"{kid}\"\nalgorithm = \"HS256\"\nsecret = \"0123456789abcdef0123456789abcdef\"\n")
+    };
+    let with = |keys: &str| file(&format!("{}{keys}", OPEN.replace("open", "jwt")));
+    let many: Vec<_> = (0..65).map(key).collect();
+    assert!(error(&with(&many.concat())).contains("65 keys: at most 64"));
+    assert!(error(&with(&(key(1) + &key(1)))).contains("jwt.keys[1].kid: \"1\" is also the name of another key"));
+    let printed = Config::load(&with(&many[..64].concat()), &host()).expect("as many as there may be").to_toml();
+    assert!(!printed.contains("0123456789abcdef"), "secrets are hidden");
+    assert!(error(&file(&printed)).contains("at least 32 are needed"), "and not taken for ones");
+}
+
+// long: a table of mistakes
 #[test]
 fn errors_name_file_line_key_and_what_would_be_right() {
     let listener = |line: &str| format!("{OPEN}{line}\n");
@@ -43,7 +62,25 @@ fn errors_name_file_line_key_and_what_would_be_right() {
             &["halley.toml:8: api_v1.bind", "also the address of api.bind"],
         ),
         (listener("dialect = \"echo\""), &["listener[0].dialect", "transport = \"ws\""]),
-        (OPEN.replace("open", "jwt"), &["halley.toml:5: listener[0].login", "not in this version", "\"open\""]),
+        (OPEN.replace("open", "jwt"), &["halley.toml:5: listener[0].login", "[[jwt.keys]]"]),
+        (listener("dialect = \"goim-v1\"").replace("open", "jwt"), &["listener[0].login", "goim v1", "goim-v2"]),
+        (jwt_key("algorithm = \"HS512\""), &["halley.toml:8: jwt.keys[0].algorithm", "`HS256`"]),
+        (jwt_key("algorithm = \"HS256\""), &["jwt.keys[0].algorithm", "secret or secret_file"]),
+        (jwt_key("algorithm = \"HS256\"\nsecret = \"short\""), &["jwt.keys[0].secret", "at least 32", "openssl rand"]),
+        (
+            jwt_key("algorithm = \"ES256\"\npublic_key_file = \"/nowhere.pem\""),
+            &["halley.toml:9: jwt.keys[0].public_key_file", "cannot read /nowhere.pem"],
+        ),
+        (
+            jwt_key("algorithm = \"ES256\"\npublic_key_file = \"/proc/self/status\""),
+            &["jwt.keys[0].public_key_file", "no public key of ES256 in PEM"],
+        ),
+        (jwt_key("algorithm = \"ES256\"\nsecret = \"x\""), &["jwt.keys[0].algorithm", "public_key_file"]),
+        (
+            jwt_key("algorithm = \"HS256\"\nsecret = \"0123456789abcdef0123456789abcdef\"").replace("\"k\"", "\"\""),
+            &["halley.toml:7: jwt.keys[0].kid", "is empty"],
+        ),
+        (format!("{OPEN}[jwt]\nleeway_s = 3601"), &["halley.toml:7: jwt.leeway_s", "0 to 3600"]),
         (OPEN.replace("open", "hook"), &["listener[0].login", "not in this version"]),
         (OPEN.replace("127.0.0.1:0", "nowhere"), &["halley.toml:4: listener[0].bind", "\"0.0.0.0:3101\""]),
         (
@@ -290,6 +327,7 @@ fn every_key_is_documented_with_its_default() {
         listener: vec![Listener { heartbeat_ms_max: Some(1), ..Listener::default() }],
         api_v1: Some(ApiV1::default()),
         kafka: Some(Kafka { client, ..Kafka::default() }),
+        jwt: Jwt { keys: vec![JwtKey::default()], ..Jwt::default() },
         ..Settings::default()
     };
     let mut code = BTreeSet::new();

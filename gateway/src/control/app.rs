@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use futures_channel::{mpsc, oneshot};
 
 use super::api::{PushIds, Tokens};
+use super::decide::Revoked;
 use super::listen::Bound;
 use crate::config::{Config, Reload};
 use crate::directory::Directory;
@@ -131,6 +132,16 @@ pub enum Command {
         key: String,
         /// The answer.
         answer: oneshot::Sender<usize>,
+    },
+    /// End the connections concerned, and refuse their tokens; answered with how many they were, or `None` if as many
+    /// are revoked as can be remembered.
+    Revoke {
+        /// Whose.
+        what: Revoked,
+        /// Until when, in seconds since 1970.
+        until_s: u64,
+        /// The answer.
+        answer: oneshot::Sender<Option<usize>>,
     },
     /// Ask a connection's shard about it; answered with `None` if it is gone.
     Inspect {

@@ -2,7 +2,10 @@
 
 mod login;
 mod outgoing;
+mod revocations;
 mod rooms;
+mod standing;
+mod tokens;
 
 #[cfg(test)]
 mod tests;
@@ -14,6 +17,7 @@ use halley_protocol::login::LoginReject;
 use halley_protocol::operation;
 
 use crate::directory::{Directory, DirectoryWriter, Key};
+use crate::identity::TokenReject;
 use crate::ids::{ConnWord, RoomRef, ShardIndex};
 use crate::link::ShardLink;
 use crate::order::{Ask, DrainPlan, Inspection, Order, Report, Verdict};
@@ -21,6 +25,11 @@ use crate::reason::CloseReason;
 use crate::shard::Reloadable;
 
 pub use outgoing::OutgoingQueues;
+pub use revocations::{Revoked, TooManyRevocations};
+pub use tokens::Tokens;
+
+use revocations::Revocations;
+use standing::Standings;
 
 /// Where decisions put their orders.
 pub trait OrderSink {
@@ -37,6 +46,8 @@ pub enum LoginRule {
     Open,
     /// Everybody, as goim v1 does: a number is that member, in room 1; anything else is nobody, in no room.
     OpenV1,
+    /// Who has a token, as far as it goes.
+    Jwt,
 }
 
 /// What happens when a key has its maximum of connections and one more logs in.
@@ -90,6 +101,16 @@ pub enum Refusal {
     RoomsTooMany,
     /// Not an operation that control decides on.
     OperationUnknown,
+    /// The token is no grant.
+    Token(TokenReject),
+    /// The login says another member than its token.
+    MemberNotGranted,
+    /// The login says a key that its token does not allow, or none where it must.
+    KeyNotGranted,
+    /// The token does not allow the room.
+    RoomNotGranted,
+    /// The token does not allow an operation.
+    OperationNotGranted,
 }
 
 impl Refusal {
@@ -106,6 +127,11 @@ impl Refusal {
             Self::RoomNameBad => "room-name-bad",
             Self::RoomsTooMany => "rooms-too-many",
             Self::OperationUnknown => "operation-unknown",
+            Self::Token(reject) => reject.name(),
+            Self::MemberNotGranted => "member-not-granted",
+            Self::KeyNotGranted => "key-not-granted",
+            Self::RoomNotGranted => "room-not-granted",
+            Self::OperationNotGranted => "operation-not-granted",
         }
     }
 
@@ -121,8 +147,19 @@ impl Refusal {
             | Self::KeyTooLong
             | Self::KeyInUse
             | Self::AcceptsTooMany
-            | Self::RoomsTooMany => CloseReason::LoginRefused,
+            | Self::RoomsTooMany
+            | Self::Token(_)
+            | Self::MemberNotGranted
+            | Self::KeyNotGranted
+            | Self::RoomNotGranted
+            | Self::OperationNotGranted => CloseReason::LoginRefused,
         }
+    }
+}
+
+impl From<TokenReject> for Refusal {
+    fn from(reject: TokenReject) -> Self {
+        Self::Token(reject)
     }
 }
 
@@ -193,6 +230,11 @@ pub struct Control {
     random: Box<dyn FnMut() -> [u8; 16] + Send>,
     /// The number in the last key made for a client of goim v1.
     v1_sequence: u32,
+    tokens: Tokens,
+    standings: Standings,
+    revocations: Revocations,
+    /// Seconds since 1970.
+    now_s: u64,
 }
 
 impl Control {
@@ -203,7 +245,16 @@ impl Control {
             (1..=Policy::KEY_CONNECTIONS_MAX).contains(&policy.key_connections_max),
             "checked by the configuration"
         );
-        Self { writer, policy, random: Box::new(random), v1_sequence: 0 }
+        Self {
+            writer,
+            policy,
+            random: Box::new(random),
+            v1_sequence: 0,
+            tokens: Tokens::none(),
+            standings: Standings::default(),
+            revocations: Revocations::default(),
+            now_s: 0,
+        }
     }
 
     /// The directory, for readers.
@@ -218,6 +269,7 @@ impl Control {
             Report::Gone { conn, ticket, reason, peer } => {
                 if ticket != 0 {
                     self.writer.remove(ticket, conn);
+                    self.standings.remove(conn);
                     self.writer.address_went(peer.ip());
                 }
                 Some(Event::Gone { conn, peer, reason })
@@ -238,15 +290,26 @@ impl Control {
                 Ok(event) => (Verdict::Admit, Some(event)),
                 Err(refusal) => refused(conn, &ask, refusal),
             },
-            operation::CHANGE_ROOM => match self.change_room(conn.shard(), ask.body()) {
+            operation::CHANGE_ROOM => match self.change_room(conn, ask.body()) {
                 Ok(verdict) => (verdict, None),
                 Err(refusal) => refused(conn, &ask, refusal),
             },
-            operation::JOIN => match self.join(conn.shard(), ask.body()) {
+            operation::JOIN => match self.join(conn, ask.body()) {
                 Ok(verdict) => (verdict, None),
                 Err(refusal) => (Verdict::JoinRefused, Some(event_of(conn, &ask, refusal))),
             },
             operation::LEAVE => (self.leave(conn.shard(), ask.body()), None),
+            operation::SUBSCRIBE => match self.subscribe(conn, ask.body()) {
+                Ok(verdict) => (verdict, None),
+                Err(refusal) => (Verdict::AcceptRefused, Some(event_of(conn, &ask, refusal))),
+            },
+            operation::REFRESH => match self.refresh(conn, &ask) {
+                Ok(verdict) => (verdict, None),
+                Err(refusal) => {
+                    let verdict = Verdict::RefreshRefused { seconds: self.seconds_left(conn) };
+                    (verdict, Some(event_of(conn, &ask, refusal)))
+                }
+            },
             _ => refused(conn, &ask, Refusal::OperationUnknown),
         };
         orders.put(conn.shard(), Order::Answer { conn, ask, verdict });

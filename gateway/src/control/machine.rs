@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_channel::{mpsc, oneshot};
 use halley_protocol::operation;
 
 use super::app::{Command, Tallies};
 use super::bell::{self, Waiter};
-use super::decide::{Control, Event, OrderSink as _, OutgoingQueues, Policy};
+use super::decide::{Control, Event, OrderSink as _, OutgoingQueues, Policy, TooManyRevocations};
 use super::memory::{self, Budget};
 use crate::ids::ShardIndex;
 use crate::link::{ControlBell, ShardLink};
@@ -26,6 +26,9 @@ const REPORTS_IN_A_ROW: usize = 64;
 
 /// Reports of a round; then HTTP and timers get their turn.
 const ROUND_REPORTS_MAX: usize = 4096;
+
+/// Signatures that are checked in a round; then HTTP and timers get their turn.
+const ROUND_SIGNATURES_MAX: u64 = 64;
 
 /// How often orders that found a queue full are tried again.
 const RETRY: Duration = Duration::from_millis(1);
@@ -112,13 +115,18 @@ impl Machine {
     }
 
     fn round(&mut self) -> Round {
+        self.control.set_now(unix_s());
+        let signatures_max = self.control.verified() + ROUND_SIGNATURES_MAX;
+        if self.outgoing.waiting() <= WAITING_MAX && self.control.expire(&mut self.outgoing) {
+            return Round::More;
+        }
         let mut taken = 0;
         let mut idle = 0;
         for at in (0..self.links.len()).cycle() {
             let reports = self.take_reports(at);
             taken += reports;
             idle = if reports == 0 { idle + 1 } else { 0 };
-            if taken >= ROUND_REPORTS_MAX {
+            if taken >= ROUND_REPORTS_MAX || self.control.verified() >= signatures_max {
                 return Round::More;
             }
             if idle == self.links.len() {
@@ -189,6 +197,10 @@ impl Machine {
             Command::Kick { key, answer } => {
                 let _ = answer.send(self.control.kick(&key, CloseReason::Kicked, &mut self.outgoing));
             }
+            Command::Revoke { what, until_s, answer } => {
+                self.control.set_now(unix_s());
+                let _ = answer.send(self.control.revoke(&what, until_s, &mut self.outgoing).ok());
+            }
             Command::Inspect { conn, answer } => {
                 self.next_token += 1;
                 self.inspections.insert(self.next_token, (now, answer));
@@ -210,6 +222,15 @@ impl Machine {
                     tracing::info!(event = "kick", key, reason, closed, "another node was called");
                 }
             }
+            NodeCommand::Revoke { what, until_s } => {
+                self.control.set_now(unix_s());
+                match self.control.revoke(what, *until_s, &mut self.outgoing) {
+                    Ok(closed) => tracing::info!(event = "revoke", ?what, closed, "another node was called"),
+                    Err(TooManyRevocations) => {
+                        tracing::error!(event = "revoke", ?what, "as many are revoked as can be");
+                    }
+                }
+            }
         }
         self.wake_if_blocked();
         true
@@ -224,6 +245,11 @@ impl Machine {
 
     fn tick(&mut self, now: Instant) {
         self.control.publish_online(&self.links);
+        self.control.set_now(unix_s());
+        if self.control.is_due() {
+            // Grants end in a round, which bounds how many at a time.
+            let _ = bell::ring(&self.bell);
+        }
         self.give_back();
         if self.memory_bytes_max > 0 || self.budget.held {
             self.keep_to_budget(memory::resident_bytes().unwrap_or(0));
@@ -265,6 +291,11 @@ impl Machine {
     fn has_reports(&self) -> bool {
         self.links.iter().any(|link| link.has_reports())
     }
+}
+
+/// The time that tokens are measured by.
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Starts the tasks. Must be called within the runtime.

@@ -23,9 +23,10 @@ use super::reload::{self, Outside};
 use super::shards::{self, RunShard};
 use super::signals::{Signal, Signals};
 use super::{notify, ready};
-use crate::config::{Config, Dialect, KeyPolicy, Listener, Login, Settings};
+use crate::config::{Config, Dialect, Jwt, KeyPolicy, Listener, Login, Settings};
 use crate::directory::{DirectoryWriter, HashSecret};
 use crate::dispatch::Dispatch;
+use crate::identity::{self, Expected, TokenReject};
 use crate::limits;
 use crate::link::{ControlBell, ShardLink};
 use crate::order::DrainPlan;
@@ -110,7 +111,8 @@ pub fn assemble(
 ) -> (Arc<App>, Rc<RefCell<Machine>>, UnboundedReceiver<Command>) {
     let secret = HashSecret::random();
     let writer = DirectoryWriter::new(links.len(), limits::SHARD_ROOMS_MAX, &secret);
-    let control = Control::new(writer, policy(&config), || uuid::Uuid::new_v4().into_bytes());
+    let mut control = Control::new(writer, policy(&config), || uuid::Uuid::new_v4().into_bytes());
+    control.set_tokens(tokens(&config.settings.jwt));
     let directory = Arc::clone(control.directory());
     let tallies = Arc::<Tallies>::default();
     let (commands, commanded) = unbounded();
@@ -132,13 +134,28 @@ pub fn assemble(
     (Arc::new(app), Rc::new(RefCell::new(machine)), commanded)
 }
 
+/// Whose tokens let clients in. Without keys, as without listeners that ask for tokens: nobody's.
+fn tokens(jwt: &Jwt) -> decide::Tokens {
+    let expected =
+        Expected { issuer: jwt.issuer.clone(), audience: jwt.audience.clone(), leeway_s: jwt.leeway_s.into() };
+    // Read a moment ago, when the configuration was checked; a file that has changed since lets nobody in.
+    match identity::load(jwt) {
+        Ok(keys) => decide::Tokens::new(expected, move |token| keys.verify(token)),
+        Err((key, problem)) => {
+            tracing::error!(event = "jwt", key, problem, "tokens let nobody in");
+            decide::Tokens::new(expected, |_| Err(TokenReject::UnknownKey))
+        }
+    }
+}
+
 /// What logins are judged by.
 pub(super) fn policy(config: &Config) -> Policy {
     let settings = &config.settings;
     let rule = |listener: &Listener| match (listener.login, listener.dialect) {
         (Login::Open, Dialect::GoimV1) => LoginRule::OpenV1,
         (Login::Open, _) => LoginRule::Open,
-        (Login::Refuse | Login::Jwt | Login::Hook, _) => LoginRule::Refuse,
+        (Login::Jwt, _) => LoginRule::Jwt,
+        (Login::Refuse | Login::Hook, _) => LoginRule::Refuse,
     };
     Policy {
         listeners: settings.listener.iter().map(rule).collect(),

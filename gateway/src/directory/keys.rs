@@ -67,6 +67,14 @@ impl KeyTable {
         removed
     }
 
+    /// Member and key of a connection, if it is there.
+    pub(super) fn find(&self, hash: u64, conn: ConnWord) -> Option<(i64, Key)> {
+        let found = |_: &u64, chain: &Link| {
+            records(chain).find(|record| record.conn == conn).map(|record| (record.member, record.key.clone()))
+        };
+        self.chains.view(&hash, found).flatten()
+    }
+
     /// Calls `each` for every connection of a key, newest first.
     pub(super) fn each_of_key(&self, key: &str, each: impl FnMut(&Record)) {
         let key = KeyRef::new(key);

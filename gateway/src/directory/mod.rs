@@ -104,6 +104,11 @@ impl Directory {
         }
     }
 
+    /// Member and key of a connection by its ticket; `None` if it was taken out.
+    pub fn connection(&self, ticket: u64, conn: ConnWord) -> Option<(i64, Key)> {
+        self.keys.find(ticket, conn)
+    }
+
     /// Rooms with members, or with joins on the way.
     pub fn rooms(&self) -> u64 {
         self.rooms.count()

@@ -76,6 +76,8 @@ pub(super) mod flag {
     pub(in crate::shard) const LAST_READ: u32 = 1 << 18;
     /// Speaks goim v1.
     pub(in crate::shard) const V1: u32 = 1 << 19;
+    /// Its token does not allow every operation.
+    pub(in crate::shard) const LIMITED: u32 = 1 << 24;
 }
 
 /// How a connection reads what it gets: what picks the bytes of a run, and where they begin.

@@ -1,6 +1,6 @@
 //! Carrying out what control and dispatch order.
 
-use halley_protocol::halley::{JoinReply, JoinStatus, LeaveStatus};
+use halley_protocol::halley::{JoinReply, JoinStatus, LeaveStatus, RefreshReply, RefreshStatus};
 use halley_protocol::operation;
 use halley_protocol::packet::Packet;
 use halley_ring::{Ring, Slot};
@@ -113,6 +113,9 @@ impl<R: Ring> Shard<R> {
         if grant.marked {
             conn.set(flag::MARKED);
         }
+        if grant.limited {
+            conn.set(flag::LIMITED);
+        }
         match self.accept_sets.take(&mut grant.accepts.clone()) {
             Ok(set) => self.table[slot].accepts = set,
             Err(_) => self.reject(Reject::TooManyAccepts),
@@ -198,6 +201,25 @@ impl<R: Ring> Shard<R> {
                 let status = self.leave_room(slot, room);
                 self.reply_to_ask(slot, ask, operation::LEAVE_REPLY, &status.to_bytes());
             }
+            Verdict::Accept => {
+                self.accept(slot, ask.body());
+                self.reply_to_ask(slot, ask, operation::SUBSCRIBE_REPLY, ask.body());
+            }
+            Verdict::AcceptRefused => {
+                self.reject(Reject::NotGranted);
+                self.reply_to_ask(slot, ask, operation::SUBSCRIBE_REPLY, ask.body());
+            }
+            Verdict::Refreshed { seconds, limited } => {
+                let conn = &mut self.table[slot];
+                conn.clear(flag::LIMITED);
+                if limited {
+                    conn.set(flag::LIMITED);
+                }
+                self.reply_to_refresh(slot, ask, RefreshStatus::Refreshed, seconds);
+            }
+            Verdict::RefreshRefused { seconds } => {
+                self.reply_to_refresh(slot, ask, RefreshStatus::Refused, seconds);
+            }
         }
     }
 
@@ -230,6 +252,11 @@ impl<R: Ring> Shard<R> {
     fn reply_to_ask(&mut self, slot: Slot, ask: &Ask, operation: i32, body: &[u8]) {
         self.write_packet(slot, &Packet { version: ask.version, operation, sequence: ask.sequence, body });
         self.queue_reply(slot);
+    }
+
+    fn reply_to_refresh(&mut self, slot: Slot, ask: &Ask, status: RefreshStatus, seconds: u32) {
+        let reply = RefreshReply { status, seconds: i32::try_from(seconds).unwrap_or(i32::MAX) };
+        self.reply_to_ask(slot, ask, operation::REFRESH_REPLY, &reply.to_bytes());
     }
 
     fn join_room(&mut self, slot: Slot, room: RoomRef, members: u32) -> JoinReply {

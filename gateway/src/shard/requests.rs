@@ -83,9 +83,10 @@ impl<R: Ring> Shard<R> {
             // goim writes its body raw, which is empty, on TCP; as a packet on WebSocket.
             operation::RAW if !self.class(slot).is_websocket() => {}
             operation::CHANGE_ROOM => self.ask_control(slot, chunk, request),
+            operation::SUBSCRIBE if self.table[slot].has(flag::LIMITED) => self.ask_control(slot, chunk, request),
             operation::SUBSCRIBE => self.subscribe(slot, chunk, request, true),
             operation::UNSUBSCRIBE => self.subscribe(slot, chunk, request, false),
-            operation::JOIN | operation::LEAVE if marked => self.ask_control(slot, chunk, request),
+            operation::JOIN | operation::LEAVE | operation::REFRESH if marked => self.ask_control(slot, chunk, request),
             other => self.reply_to(slot, request, other, &[]),
         }
     }
@@ -145,6 +146,14 @@ impl<R: Ring> Shard<R> {
         append_packet(&mut self.reply, self.table[slot].has(flag::WEBSOCKET), &packet);
         if good && !named.is_empty() {
             self.change_accepts(slot, &mut named, add);
+        }
+    }
+
+    /// Adds operations that control has allowed.
+    pub(super) fn accept(&mut self, slot: Slot, list: &[u8]) {
+        let mut named = ArrayVec::<i32, OPERATIONS_MAX>::new();
+        if operation::parse_operations(list, |operation| named.push(operation)) && !named.is_empty() {
+            self.change_accepts(slot, &mut named, true);
         }
     }
 

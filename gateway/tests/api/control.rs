@@ -83,3 +83,22 @@ fn a_kick_that_finds_the_queue_full_still_closes() {
         assert_eq!(closed, conn);
     });
 }
+
+#[test]
+fn a_call_is_answered_while_tokens_keep_coming() {
+    let jwt = "[[jwt.keys]]\nkid = \"k\"\nalgorithm = \"HS256\"\nsecret = \"0123456789abcdef0123456789abcdef\"\n";
+    run(config(&format!("{}{jwt}", OPEN.replace("open", "jwt"))), async |gateway| {
+        let each = u32::try_from(limits::REPORTS_MAX).expect("few");
+        let forged = r#"{"token":"eyJhbGciOiJIUzI1NiJ9.e30.AAAA"}"#;
+        for slot in 0..each {
+            gateway.ask(0, slot, forged);
+        }
+        assert_eq!(gateway.get("/healthz").await.status, StatusCode::OK);
+        for _ in 0..each {
+            let Order::Answer { verdict, .. } = gateway.order(0).await else { panic!("an answer") };
+            assert!(matches!(verdict, Verdict::Refuse(CloseReason::LoginRefused)));
+        }
+        let logins = gateway.get("/v1/stats").await.json()["logins"].clone();
+        assert_eq!(logins["token-signature"], each, "{logins}");
+    });
+}

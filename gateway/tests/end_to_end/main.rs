@@ -7,6 +7,7 @@ mod delivery;
 mod echo;
 mod endings;
 mod handshakes;
+mod identity;
 mod page;
 mod reload;
 mod restart;
@@ -16,3 +17,4 @@ mod start;
 #[path = "../support/mod.rs"]
 mod support;
 mod systemd;
+mod tokens;

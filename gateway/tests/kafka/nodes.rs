@@ -154,6 +154,24 @@ fn a_kick_reaches_every_node() {
 }
 
 #[test]
+fn a_revocation_reaches_every_node_and_those_that_start_before_it_ends() {
+    let Some(broker) = broker() else { return };
+    let jobs = topic(broker, 1);
+    let start = || gateway(broker, &jobs, &lines(&format!("{jobs}-nodes")));
+    let gateways = [start(), start()];
+    for gateway in &gateways {
+        until_others(gateway, 1);
+    }
+    let mut there = client(&gateways[1], "k", "r");
+    let json = "Content-Type: application/json\r\n";
+    let answer = gateways[0].call("POST", "/v1/revocations", json, r#"{"key":"k","until":4000000000}"#);
+    assert_eq!((answer.status, answer.json()), (200, json!({"closed": 0, "told": 1, "until": 4_000_000_000_u64})));
+    assert!(matches!(there.hear(), Heard::End), "ended");
+    let later = start();
+    until("one that started later knows of it", || later.log().contains("\"event\":\"revoke\""));
+}
+
+#[test]
 fn bad_records_in_the_nodes_topic_hurt_nobody() {
     let Some(broker) = broker() else { return };
     let jobs = topic(broker, 1);

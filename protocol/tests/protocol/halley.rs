@@ -1,6 +1,8 @@
 //! Bodies of Halley's own operations.
 
-use halley_protocol::halley::{JoinReply, JoinStatus, Kick, LeaveStatus, RETRY_BYTES_MAX, retry_ms, retry_text};
+use halley_protocol::halley::{
+    JoinReply, JoinStatus, Kick, LeaveStatus, RETRY_BYTES_MAX, RefreshReply, RefreshStatus, retry_ms, retry_text,
+};
 use halley_protocol::operation;
 
 #[test]
@@ -58,4 +60,16 @@ fn a_kick_may_say_when_to_come_back() {
     for text in ["drain", "", "; retry_ms=", "; retry_ms=+1", "; retry_ms=4294967296", "; retry_ms=1 s", "retry_ms=1"] {
         assert_eq!(retry_ms(text), None, "{text:?}");
     }
+}
+
+#[test]
+fn a_refresh_reply_is_status_and_seconds() {
+    let reply = RefreshReply { status: RefreshStatus::Refused, seconds: 258 };
+    assert_eq!(reply.to_bytes(), [0, 0, 0, 1, 0, 0, 1, 2]);
+    for status in [RefreshStatus::Refreshed, RefreshStatus::Refused] {
+        let reply = RefreshReply { status, seconds: i32::MAX };
+        assert_eq!(RefreshReply::parse(&reply.to_bytes()), Some(reply));
+    }
+    assert_eq!(RefreshReply::parse(&[0, 0, 0, 2, 0, 0, 0, 0]), None);
+    assert_eq!(RefreshReply::parse(&[0; 7]), None);
 }

@@ -21,7 +21,7 @@ fn every_field_may_be_missing() {
 #[test]
 fn every_field_is_read() {
     let json = r#"{"mid":-9223372036854775808,"key":"k","room_id":"live://1","platform":"ios",
-        "accepts":[-1,2147483647],"halley":1}"#;
+        "accepts":[-1,2147483647],"halley":1,"token":"t"}"#;
     let expected = Login {
         mid: i64::MIN,
         key: "k".into(),
@@ -29,6 +29,7 @@ fn every_field_is_read() {
         platform: "ios".into(),
         accepts: vec![-1, i32::MAX],
         halley: true,
+        token: "t".into(),
     };
     assert_eq!(parse(json), Ok(expected));
 }
@@ -168,9 +169,17 @@ proptest! {
     #[test]
     fn a_login_comes_out_as_it_went_in(
         mid in any::<i64>(), key in any::<String>(), room_id in any::<String>(), platform in any::<String>(),
-        accepts in prop::collection::vec(any::<i32>(), 0..20), halley in any::<bool>(),
+        accepts in prop::collection::vec(any::<i32>(), 0..20), halley in any::<bool>(), token in any::<String>(),
     ) {
-        let login = Login { mid, key, room_id, platform, accepts, halley };
+        let login = Login { mid, key, room_id, platform, accepts, halley, token };
         prop_assert_eq!(Login::parse(login.to_json().as_bytes()), Ok(login));
+    }
+}
+
+#[test]
+fn a_token_is_a_string_and_anything_else_is_none() {
+    assert_eq!(login(r#"{"token":"a.b.c"}"#).token, "a.b.c");
+    for json in [r#"{"token":7}"#, r#"{"token":null}"#, r#"{"token":{"a":1}}"#, "{}"] {
+        assert_eq!(login(json).token, "", "goim ignores the field: {json}");
     }
 }

@@ -14,6 +14,7 @@ mod nodes;
 mod page;
 mod params;
 mod push;
+mod revocations;
 mod rooms;
 mod stats;
 pub mod v1;
@@ -99,6 +100,7 @@ pub fn routes() -> Vec<Route> {
         get(Scope::Read, "/v1/connections/{key}", connections::inspect),
         delete(Scope::Admin, "/v1/connections/{key}", connections::kick),
         get(Scope::Read, "/v1/nodes", nodes::list),
+        post(Scope::Admin, "/v1/revocations", revocations::revoke),
         get(Scope::Read, "/v1/stats", stats::stats),
         post(Scope::Admin, "/v1/drain", life::drain),
         post(Scope::Admin, "/v1/reload", life::reload),

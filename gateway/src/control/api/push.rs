@@ -147,7 +147,7 @@ fn with_id(mut result: Value, id: Option<&str>) -> Value {
 }
 
 /// A form on a foreign web page can post to the loopback address, but not with this type.
-fn is_json(headers: &HeaderMap) -> bool {
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let essence = value.split(';').next().unwrap_or("").trim();
     essence.eq_ignore_ascii_case("application/json")

@@ -20,21 +20,27 @@ impl Control {
         if ask.ticket != 0 {
             return Err(Refusal::LoginTwice);
         }
-        let mut login = match self.policy.listeners.get(usize::from(ask.listener)) {
-            Some(LoginRule::Open) => Login::parse(ask.body())?,
-            Some(LoginRule::OpenV1) => self.login_v1(ask.body())?,
+        let (mut login, by_token) = match self.policy.listeners.get(usize::from(ask.listener)) {
+            Some(LoginRule::Open) => (Login::parse(ask.body())?, false),
+            Some(LoginRule::OpenV1) => (self.login_v1(ask.body())?, false),
+            Some(LoginRule::Jwt) => (Login::parse(ask.body())?, true),
             Some(LoginRule::Refuse) | None => return Err(Refusal::LoginsClosed),
         };
+        let given = if by_token { Some(self.identify(&mut login)?) } else { None };
         check(&mut login)?;
         let key = self.key(&login.key)?;
         let accepts = ArrayVec::try_from(login.accepts.as_slice()).map_err(|_| Refusal::AcceptsTooMany)?;
         let room = self.login_room(conn.shard(), &login.room_id)?;
 
         let ticket = self.writer.ticket(&key);
-        let grant = Grant { ticket, room, accepts, marked: login.halley };
+        let limited = given.as_ref().is_some_and(|given| !given.rules.allow_all_operations());
+        let grant = Grant { ticket, room, accepts, marked: login.halley, limited };
         orders.put(conn.shard(), Order::Grant { conn, grant: Box::new(grant) });
         let (_, replaced) = self.writer.insert(conn, key.clone(), login.mid, self.policy.key_connections_max);
         self.writer.address_came(ask.peer.ip());
+        if let Some(given) = given {
+            self.stand(conn, given);
+        }
         for old in replaced.iter().filter(|_| !planted(Bug::ReplacedStays)) {
             orders.put(old.shard(), Order::Close { conn: *old, reason: CloseReason::Replaced });
         }

@@ -2,22 +2,22 @@
 
 use super::{Control, Refusal};
 use crate::directory::JoinOrdered;
-use crate::ids::ShardIndex;
+use crate::ids::{ConnWord, ShardIndex};
 use crate::limits;
 use crate::order::Verdict;
 
 impl Control {
     /// goim's change of room: the login room is now this one; an empty name, none.
-    pub(super) fn change_room(&mut self, shard: ShardIndex, body: &[u8]) -> Result<Verdict, Refusal> {
+    pub(super) fn change_room(&mut self, conn: ConnWord, body: &[u8]) -> Result<Verdict, Refusal> {
         if body.is_empty() {
             return Ok(Verdict::Move(None));
         }
-        Ok(Verdict::Move(Some(self.order_join(shard, body)?.room)))
+        Ok(Verdict::Move(Some(self.order_join(conn, body)?.room)))
     }
 
     /// Halley's join of a further room. A refusal is told in the reply.
-    pub(super) fn join(&mut self, shard: ShardIndex, body: &[u8]) -> Result<Verdict, Refusal> {
-        let JoinOrdered { room, members } = self.order_join(shard, body)?;
+    pub(super) fn join(&mut self, conn: ConnWord, body: &[u8]) -> Result<Verdict, Refusal> {
+        let JoinOrdered { room, members } = self.order_join(conn, body)?;
         Ok(Verdict::Join { room, members: u32::try_from(members).unwrap_or(u32::MAX) })
     }
 
@@ -27,8 +27,10 @@ impl Control {
         Verdict::Leave(name.and_then(|name| self.directory().room_in(shard, name)))
     }
 
-    fn order_join(&mut self, shard: ShardIndex, body: &[u8]) -> Result<JoinOrdered, Refusal> {
-        self.writer.order_join(shard, name(body)?).map_err(|_| Refusal::RoomsTooMany)
+    fn order_join(&mut self, conn: ConnWord, body: &[u8]) -> Result<JoinOrdered, Refusal> {
+        let name = name(body)?;
+        self.check_room(conn, name)?;
+        self.writer.order_join(conn.shard(), name).map_err(|_| Refusal::RoomsTooMany)
     }
 }
 

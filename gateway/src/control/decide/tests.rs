@@ -1,6 +1,7 @@
 //! Decisions, report by report.
 
 mod model;
+mod tokens;
 
 use std::sync::atomic::Ordering;
 
@@ -74,7 +75,7 @@ impl Rig {
 
     fn with_rooms(key_policy: KeyPolicy, key_connections_max: usize, rooms_max: usize) -> Self {
         let writer = DirectoryWriter::new(2, rooms_max, &HashSecret::fixed(1));
-        let listeners = vec![LoginRule::Open, LoginRule::Refuse];
+        let listeners = vec![LoginRule::Open, LoginRule::Refuse, LoginRule::Jwt];
         let mut made = 0_u128;
         let random = move || {
             made += 1;

@@ -5,13 +5,15 @@ use halley_protocol::operation;
 use halley_protocol::packet::header;
 use halley_protocol::websocket::Opcode;
 use halley_ring::sim::Weather;
+use serde_json::json;
 
 use super::client::{Client, Got};
 use super::session::{BOTH, login, marked};
 use super::v1::{enter_v1, four_classes};
 use super::world::{Setup, World};
-use crate::control::decide::Event;
+use crate::control::decide::{Event, LoginRule, Revoked};
 use crate::dispatch::Target;
+use crate::identity::testing;
 use crate::ids::{RoomIndex, RoomRef};
 use crate::limits::{ACCEPTS_MAX, ROOM_NAME_BYTES_MAX, ROOMS_PER_CONNECTION_MAX};
 use crate::order::{DrainPlan, Order};
@@ -19,6 +21,14 @@ use crate::payload::Payload;
 use crate::reason::{CloseReason, DropReason, Reject};
 use crate::shard::{SlowPolicy, Transport};
 
+/// A login with a token for so many seconds.
+fn by_token(seconds: u64) -> Login {
+    let exp = testing::EPOCH_S + seconds;
+    let token = testing::token(&json!({ "key": "key", "rooms": ["*"], "operations": [1000], "jti": "t", "exp": exp }));
+    Login { token, ..marked("key", "room") }
+}
+
+// long: a way to each reason
 /// A connection of this transport is brought to this end; `None` where the transport has no such end.
 fn cause(reason: CloseReason, transport: Transport) -> Option<(World, Client)> {
     use CloseReason as R;
@@ -32,8 +42,13 @@ fn cause(reason: CloseReason, transport: Transport) -> Option<(World, Client)> {
         .shard(|shard| (shard.outbox_entries_max, shard.partials_max) = (2, 1))
         .listeners(|l| (l.login_ms_max, l.heartbeat_ms_max, l.stall_ms_max) = (500, 5000, 1000))
         .listeners(|l| (l.outbox_bytes_max, l.slow_policy) = (150, SlowPolicy::Close));
+    let mut small = small;
+    if matches!(reason, R::GrantExpired | R::GrantRevoked) {
+        small.policy.listeners.fill(LoginRule::Jwt);
+    }
     let mut world = small.build();
     let mut client = match reason {
+        R::GrantExpired | R::GrantRevoked => world.enter(transport, &by_token(4)),
         R::LoginLate | R::LoginRefused | R::HandshakeRefused => world.connect(transport),
         _ => world.enter(transport, &marked("key", "room")),
     };
@@ -57,6 +72,11 @@ fn cause(reason: CloseReason, transport: Transport) -> Option<(World, Client)> {
         R::HeartbeatMissed => world.advance(5100),
         R::Replaced => drop(world.enter(Transport::Tcp, &login("key", ""))),
         R::Kicked => world.kick("key"),
+        R::GrantExpired => world.advance(4100),
+        R::GrantRevoked => {
+            let what = Revoked::Token("t".into());
+            assert_eq!(world.control.revoke(&what, u64::MAX, &mut world.outgoing), Ok(1));
+        }
         R::TooSlow | R::Stalled => {
             client.set_window(0);
             world.push_room("room", "waits");
@@ -228,8 +248,14 @@ fn every_drop_reason_is_reached_and_counts_each_delivery() {
 
 /// A world in which the shard rejected once for this reason.
 fn reject(reason: Reject) -> World {
-    let mut world = Setup::new().shard(|shard| shard.accepts_armed_max = 1).build();
-    let mut client = world.enter(Transport::Tcp, &Login { mid: 1, ..marked("key", "room") });
+    let mut setup = Setup::new().shard(|shard| shard.accepts_armed_max = 1);
+    let by_token = reason == Reject::NotGranted;
+    if by_token {
+        setup.policy.listeners.fill(LoginRule::Jwt);
+    }
+    let mut world = setup.build();
+    let login = if by_token { self::by_token(100) } else { Login { mid: 1, ..marked("key", "room") } };
+    let mut client = world.enter(Transport::Tcp, &login);
     match reason {
         Reject::StaleConnection => {
             let conn = world.directory.key_connections("key")[0];
@@ -251,6 +277,7 @@ fn reject(reason: Reject) -> World {
             let list: Vec<_> = (0..=ACCEPTS_MAX).map(|operation| operation.to_string()).collect();
             client.send(operation::SUBSCRIBE, list.join(",").as_bytes());
         }
+        Reject::NotGranted => _ = client.send(operation::SUBSCRIBE, b"1000,1001"),
         Reject::AcceptFailed => {
             world.net.set_weather(Weather { failed_accept: 255, ..Weather::default() });
             world.net.connect(0);

@@ -12,6 +12,7 @@ use super::client::{Client, Got};
 use crate::control::decide::{Control, Event, KeyPolicy, LoginRule, OrderSink, OutgoingQueues, Policy};
 use crate::directory::{Directory, DirectoryWriter, HashSecret};
 use crate::dispatch::{Dispatch, DispatchError, Dispatched, Target};
+use crate::identity::testing;
 use crate::ids::{ConnWord, ShardIndex};
 use crate::limits;
 use crate::link::{ControlBell, ShardLink};
@@ -100,10 +101,12 @@ impl Setup {
             made += 1;
             made.to_be_bytes()
         };
+        let mut control = Control::new(writer, self.policy, random);
+        control.set_tokens(testing::tokens());
         let mut world = World {
             net,
             shards,
-            control: Control::new(writer, self.policy, random),
+            control,
             outgoing: OutgoingQueues::new(Arc::clone(&links)),
             dispatch: Dispatch::new(Arc::clone(&directory), Arc::clone(&links)),
             directory,
@@ -170,7 +173,9 @@ impl World {
 
     /// Control handles at most so many reports of each shard; whether there were any, or orders wait.
     pub(super) fn control_round(&mut self, most: usize) -> bool {
-        let mut busy = false;
+        self.control.set_now(self.now_s());
+        let mut busy = self.control.is_due();
+        self.control.expire(&mut self.outgoing);
         for at in 0..self.shards.len() {
             let shard = ShardIndex(u8::try_from(at).expect("few shards"));
             for _ in 0..most {
@@ -185,6 +190,11 @@ impl World {
             self.links[at].collect_debts();
         }
         busy || self.outgoing.waiting() > 0
+    }
+
+    /// The time that tokens are measured by.
+    pub(super) fn now_s(&self) -> u64 {
+        testing::EPOCH_S + self.now_ms / 1000
     }
 
     fn note(&mut self, event: Option<Event>) {

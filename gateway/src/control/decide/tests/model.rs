@@ -113,6 +113,9 @@ impl Shard {
             }
             Verdict::Refuse(_) => self.end(conn),
             Verdict::Admit | Verdict::Leave(None) | Verdict::JoinRefused => {}
+            Verdict::Accept | Verdict::AcceptRefused | Verdict::Refreshed { .. } | Verdict::RefreshRefused { .. } => {
+                panic!("nobody asks for it here")
+            }
         }
         self.go_if_over(conn);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use halley_protocol::halley::{JoinReply, JoinStatus, LeaveStatus};
+use halley_protocol::halley::{JoinReply, JoinStatus, LeaveStatus, RefreshReply, RefreshStatus};
 use halley_protocol::login::Login;
 use halley_protocol::{operation, v1};
 
@@ -47,6 +47,23 @@ pub(super) enum Change {
     Leave(String),
     Accept(i32),
     Refuse(i32),
+    Refresh(Renewal),
+}
+
+/// A new token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Renewal {
+    pub(super) token: String,
+    pub(super) ends_s: u64,
+    /// Of the same member.
+    pub(super) good: bool,
+}
+
+/// What its token allows: see [`Actor::may_join`] and [`Actor::may_accept`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Granted {
+    pub(super) id: String,
+    pub(super) ends_s: u64,
 }
 
 /// What the body of a reply must be.
@@ -57,6 +74,7 @@ pub(super) enum Body {
     Online(Option<u64>),
     Join,
     Leave,
+    Refresh(RefreshStatus),
 }
 
 /// A request that will be answered.
@@ -86,6 +104,8 @@ pub(super) struct Actor {
     pub(super) client: Client,
     pub(super) listener: usize,
     pub(super) login: Login,
+    /// Of its token, if its listener asks for one.
+    pub(super) grant: Option<Granted>,
     pub(super) stage: Stage,
     /// In the order of their replies.
     asked: VecDeque<Asked>,
@@ -124,6 +144,7 @@ impl Actor {
             client,
             listener,
             login,
+            grant: None,
             stage: Stage::New,
             asked: VecDeque::new(),
             login_room: None,
@@ -190,7 +211,16 @@ impl Actor {
             operation::HEARTBEAT | operation::HEARTBEAT_REPLY => (operation::HEARTBEAT_REPLY, Body::Online(None)),
             operation::RAW if !websocket => return,
             operation::CHANGE_ROOM | operation::SUBSCRIBE | operation::UNSUBSCRIBE => (operation + 1, echo),
+            operation::JOIN if marked && !self.may_join(std::str::from_utf8(body).expect("a name")) => {
+                let refused = JoinReply { status: JoinStatus::Refused, members: 0 };
+                (operation::JOIN_REPLY, Body::Exactly(refused.to_bytes().to_vec()))
+            }
             operation::JOIN if marked => (operation::JOIN_REPLY, Body::Join),
+            operation::REFRESH => {
+                let good = matches!(&change, Some(Change::Refresh(renewal)) if renewal.good);
+                let status = if good { RefreshStatus::Refreshed } else { RefreshStatus::Refused };
+                (operation::REFRESH_REPLY, Body::Refresh(status))
+            }
             operation::LEAVE if marked => (operation::LEAVE_REPLY, Body::Leave),
             other => (other, nothing),
         };
@@ -208,10 +238,26 @@ impl Actor {
             Change::Leave(room) => (operation::LEAVE, room.clone()),
             Change::Accept(operation) => (operation::SUBSCRIBE, operation.to_string()),
             Change::Refuse(operation) => (operation::UNSUBSCRIBE, operation.to_string()),
+            Change::Refresh(renewal) => (operation::REFRESH, renewal.token.clone()),
         };
         self.request(operation, body.as_bytes(), Some(change), now_ms);
         let still: Vec<_> = self.owed.iter().filter(|(_, stream)| self.is_sure(stream)).map(|(n, _)| *n).collect();
         self.owed.retain(|number, _| still.contains(number));
+    }
+
+    /// Whether its token, if it has one, lets it into this room.
+    pub(super) fn may_join(&self, room: &str) -> bool {
+        self.grant.is_none() || ["a", "room-", "many-", "new-"].iter().any(|begin| room.starts_with(begin))
+    }
+
+    /// Whether its token, if it has one, lets it accept this operation.
+    pub(super) fn may_accept(&self, operation: i32) -> bool {
+        self.grant.is_none() || operation < 1002
+    }
+
+    /// Whether the time of its token has come.
+    pub(super) fn is_due(&self, now_s: u64) -> bool {
+        self.grant.as_ref().is_some_and(|grant| grant.ends_s <= now_s)
     }
 
     /// Asks how many are in its room; at rest that is known.
@@ -361,6 +407,12 @@ impl Actor {
                 assert_eq!(reply.status == JoinStatus::Joined, reply.members > 0, "the joiner is a member");
                 reply.status == JoinStatus::Joined
             }
+            Body::Refresh(expected) => {
+                let reply = RefreshReply::parse(body).expect("a refresh reply");
+                assert_eq!(reply.status, expected, "of a new token");
+                assert!(reply.seconds >= 0);
+                reply.status == RefreshStatus::Refreshed
+            }
             Body::Leave => LeaveStatus::parse(body).expect("a leave reply") == LeaveStatus::Left,
         };
         if asked.renews {
@@ -381,6 +433,7 @@ impl Actor {
                 self.accepts.extend(&self.login.accepts);
             }
             Change::Move(room) => self.moved(room),
+            Change::Join(room) if !self.may_join(&room) => {}
             Change::Join(room) if granted => drop(self.joined.insert(room)),
             Change::Join(room) => {
                 let rooms = self.joined.len() + usize::from(self.login_room.is_some());
@@ -390,6 +443,12 @@ impl Actor {
                 assert_eq!(granted, self.is_member(&room), "who leaves {room} was in it");
                 self.joined.remove(&room);
                 self.login_room.take_if(|login_room| *login_room == room);
+            }
+            Change::Accept(operation) if !self.may_accept(operation) => {}
+            Change::Refresh(renewal) => {
+                if let Some(grant) = self.grant.as_mut().filter(|_| granted) {
+                    grant.ends_s = renewal.ends_s;
+                }
             }
             Change::Accept(operation) => drop(self.accepts.insert(operation)),
             Change::Refuse(operation) => drop(self.accepts.remove(&operation)),

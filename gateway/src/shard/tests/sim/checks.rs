@@ -42,6 +42,7 @@ impl Story {
             4001 => self.is_late(actor),
             4003 => self.world.now_ms + SLACK_MS >= actor.heartbeat_ms.0 + u64::from(listener.heartbeat_ms_max),
             4006 => !is_generous(actor.listener) && !self.calm,
+            4002 | 4007 if actor.is_due(self.world.now_s()) => true,
             code => actor.expects.iter().any(|reason| reason.code() == Some(code)),
         };
         assert!(fits, "{} is told {code}, expected is one of {:?}", actor.name(), actor.expects);
@@ -84,6 +85,9 @@ impl Story {
             Stage::In => passed(actor.heartbeat_ms.1, listener.heartbeat_ms_max),
             Stage::Ending => false,
         };
+        let ended =
+            actor.stage == Stage::In && actor.grant.as_ref().is_some_and(|grant| grant.ends_s < self.world.now_s());
+        assert!(!ended, "{} outlives its token: {:?}", actor.name(), actor.grant);
         assert!(!late, "{} is still there at {now_ms}: {:?}", actor.name(), actor.times());
     }
 

@@ -6,10 +6,13 @@ use halley_protocol::login::Login;
 use halley_protocol::websocket::Opcode;
 use halley_protocol::{operation, v1};
 
-use super::actor::{Actor, Change, Pushed, Stage, Target};
-use super::plan::{LISTENERS, REFUSING, is_generous, weather};
+use serde_json::json;
+
+use super::actor::{Actor, Change, Granted, Pushed, Renewal, Stage, Target};
+use super::plan::{BY_TOKEN, LISTENERS, REFUSING, is_generous, weather};
 use super::story::Story;
 use crate::dispatch::{self, DispatchError};
+use crate::identity::testing;
 use crate::ids::ConnWord;
 use crate::limits;
 use crate::order::Order;
@@ -68,7 +71,7 @@ impl Story {
         let key = if fresh { self.keys } else { self.keys - self.dice.below(self.keys.clamp(1, 8)) };
         // Some keys are UUIDs, which the directory packs.
         let key = if key % 3 == 0 { format!("00000000-0000-4000-8000-{key:012x}") } else { format!("key-{key}") };
-        let login = Login {
+        let mut login = Login {
             key,
             mid: i64::try_from(self.dice.below(6)).expect("small"),
             room_id: self.room_or_none(),
@@ -76,14 +79,18 @@ impl Story {
             halley: self.dice.once_in(2),
             ..Login::default()
         };
-        let login = if dialect == Dialect::GoimV1 { Self::number(&login) } else { login };
+        if dialect == Dialect::GoimV1 {
+            login = Self::number(&login);
+        }
         let client = Client::connect_silent(&self.world.net, listener, transport).speaking(dialect);
         if transport == Transport::WebSocket {
             let head = halley_protocol::websocket::client::request("gateway", "/sub", super::super::client::KEY);
             client.say(head.replace("\r\n\r\n", &format!("\r\nOrigin: {}\r\n\r\n", super::plan::ORIGIN)).as_bytes());
         }
         client.set_window(usize::MAX);
+        let grant = (self.tokens && BY_TOKEN.contains(&listener)).then(|| self.grant(&mut login));
         self.actors.push(Actor::new(client, listener, login, !is_generous(listener), self.world.now_ms));
+        self.actors.last_mut().expect("just pushed").grant = grant;
         format!("{} connects to listener {listener}", self.actors.last().expect("just pushed").name())
     }
 
@@ -91,6 +98,28 @@ impl Story {
     fn number(login: &Login) -> Login {
         let room_id = if login.mid == 0 { String::new() } else { v1::ROOM.into() };
         Login { key: format!("number {}", login.mid), mid: login.mid, room_id, ..Login::default() }
+    }
+
+    /// Gives a login a token that allows what it asks, for some time.
+    fn grant(&mut self, login: &mut Login) -> Granted {
+        if !login.room_id.starts_with(['a', 'r']) {
+            login.room_id = "ab".into();
+        }
+        login.accepts.retain(|operation| *operation < 1002);
+        let ends_s = self.world.now_s() + self.dice.pick(&[2, 4, 100_000]);
+        let id = format!("token-{}-{}", login.key, self.pushes.len());
+        login.token = token(&login.key, login.mid, &id, ends_s);
+        Granted { id, ends_s }
+    }
+
+    /// A new token for somebody who came with one; now and then one of another member.
+    fn renewal(&mut self, at: usize) -> Change {
+        let ends_s = self.world.now_s() + self.dice.pick(&[1, 3, 100_000]);
+        let good = !self.dice.once_in(4);
+        let Actor { login, grant, .. } = &self.actors[at];
+        let id = &grant.as_ref().expect("it came with one").id;
+        let mid = if good { login.mid } else { login.mid + 1 };
+        Change::Refresh(Renewal { token: token(&login.key, mid, id, ends_s), ends_s, good })
     }
 
     fn room(&mut self) -> String {
@@ -112,6 +141,8 @@ impl Story {
         let (room, operation) = (self.room_or_none(), self.dice.pick(&OPERATIONS));
         let choice = self.dice.below(6);
         let now_ms = self.world.now_ms;
+        let renews = self.actors[at].grant.is_some() && self.actors[at].login.halley && self.dice.once_in(3);
+        let renewal = if renews { Some(self.renewal(at)) } else { None };
         let actor = &mut self.actors[at];
         if actor.stage == Stage::Ending || actor.partial || actor.is_logging_in() {
             return format!("{} stays as it is", actor.name());
@@ -120,6 +151,7 @@ impl Story {
         let change = match choice {
             _ if actor.stage == Stage::New => Change::Login,
             _ if actor.is_v1() => return format!("{} stays where it is", actor.name()),
+            _ if renewal.is_some() => renewal.expect("just seen"),
             0 | 1 if marked => Change::Join(room),
             2 if marked => Change::Leave(room),
             3 => Change::Accept(operation),
@@ -131,6 +163,15 @@ impl Story {
             self.log_in(at, &key);
         }
         let actor = &mut self.actors[at];
+        if let Change::Move(room) = &change
+            && !room.is_empty()
+            && !actor.may_join(room)
+        {
+            actor.client.send(operation::CHANGE_ROOM, room.as_bytes());
+            actor.end_as(CloseReason::LoginRefused);
+            actor.partial = true;
+            return format!("{} wants into {room}, against its token", actor.name());
+        }
         actor.ask(change.clone(), now_ms);
         format!("{} asks: {change:?}", actor.name())
     }
@@ -404,4 +445,11 @@ impl Story {
         }
         format!("control rests for {} rounds, accepts are held: {hold}", self.control_rests)
     }
+}
+
+fn token(key: &str, mid: i64, id: &str, ends_s: u64) -> String {
+    let rooms = ["a*", "room-*", "many-*", "new-*"];
+    let claims =
+        json!({ "key": key, "mid": mid, "jti": id, "exp": ends_s, "rooms": rooms, "operations": [1000, 1001] });
+    testing::token(&claims)
 }

@@ -6,6 +6,7 @@ use halley_protocol::websocket::Opcode;
 
 use super::actor::{Actor, Change, Pushed, Stage, Target};
 use super::story::Story;
+use crate::control::decide::Revoked;
 use crate::limits::ROOM_NAME_BYTES_MAX;
 use crate::reason::CloseReason;
 use crate::shard::Transport;
@@ -98,7 +99,8 @@ impl Story {
             20 if stage == Stage::New && quiet => {
                 let login = Login { room_id: "x".repeat(ROOM_NAME_BYTES_MAX + 1), ..Login::default() };
                 actor.client.login(&login);
-                CloseReason::RoomNameBad
+                // Without a token nobody looks further.
+                if actor.grant.is_some() { CloseReason::LoginRefused } else { CloseReason::RoomNameBad }
             }
             _ => return format!("{name} thinks of harm"),
         };
@@ -150,9 +152,28 @@ impl Story {
         format!("{} stops in the middle of a packet", actor.name())
     }
 
+    /// An operator revokes somebody's token.
+    fn revoke(&mut self, id: String) -> String {
+        let of = |actor: &&mut Actor| actor.grant.as_ref().is_some_and(|grant| grant.id == id);
+        for actor in self.actors.iter_mut().filter(of) {
+            actor.end_as(CloseReason::GrantRevoked);
+            actor.expects.push(CloseReason::LoginRefused);
+        }
+        let until_s = self.world.now_s() + 1000;
+        let what = Revoked::Token(id);
+        let closed = self.world.control.revoke(&what, until_s, &mut self.world.outgoing).expect("a place");
+        format!("an operator revokes {what:?}: {closed}")
+    }
+
     fn kick(&mut self, at: usize) -> String {
         if self.actors[at].is_v1() {
             return format!("{} has no key that an operator knows", self.actors[at].name());
+        }
+        if let Some(grant) = &self.actors[at].grant
+            && self.dice.once_in(2)
+        {
+            let id = grant.id.clone();
+            return self.revoke(id);
         }
         let key = self.actors[at].login.key.clone();
         for other in self.actors.iter_mut().filter(|other| other.login.key == key) {

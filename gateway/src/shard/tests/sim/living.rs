@@ -129,7 +129,10 @@ impl Living {
 
     /// A round of control unless it sleeps; whether anything happened.
     pub(super) fn control(&mut self, world: &mut World, most: usize) -> bool {
-        if self.control_asleep.is_some_and(|notified| notified == self.notified()) && world.outgoing.waiting() == 0 {
+        // Its own tick wakes it for grants that have ended.
+        world.control.set_now(world.now_s());
+        let rung = self.control_asleep.is_none_or(|notified| notified != self.notified());
+        if !rung && world.outgoing.waiting() == 0 && !world.control.is_due() {
             return false;
         }
         world.bell.unpark();

@@ -28,6 +28,9 @@ pub(super) const fn is_generous(listener: usize) -> bool {
     matches!(listener, 0 | 1 | 4 | 5)
 }
 
+/// The listeners that ask for tokens, in stories that have any.
+pub(super) const BY_TOKEN: std::ops::Range<usize> = 1..4;
+
 /// How long a closing connection may take; short, so that a rest sees the end of it.
 pub(super) const LINGER_MS_MAX: u32 = 100;
 
@@ -44,6 +47,8 @@ pub(super) struct Plan {
     pub(super) asks: usize,
     /// Names of rooms that clients and pushes choose from.
     pub(super) rooms: usize,
+    /// Some listeners ask for tokens.
+    pub(super) tokens: bool,
 }
 
 impl Plan {
@@ -59,6 +64,10 @@ impl Plan {
         let rule = |dialect| if dialect == Dialect::GoimV1 { LoginRule::OpenV1 } else { LoginRule::Open };
         setup.policy.listeners = LISTENERS.iter().map(|(_, dialect)| rule(*dialect)).collect();
         setup.policy.listeners[REFUSING] = LoginRule::Refuse;
+        let tokens = !calm && seed.is_multiple_of(2);
+        if tokens {
+            setup.policy.listeners[BY_TOKEN].fill(LoginRule::Jwt);
+        }
         setup.policy.key_connections_max = dice.pick(&[1, 1, 2, 3]);
         setup.policy.key_policy = dice.pick(&[KeyPolicy::Replace, KeyPolicy::Replace, KeyPolicy::Refuse]);
         let policies = [SlowPolicy::DropNewest, SlowPolicy::DropOldest, SlowPolicy::Close];
@@ -92,6 +101,7 @@ impl Plan {
             weather: weather(dice, calm),
             asks: dice.pick(&[2, 8, crate::limits::ASKS_MAX]),
             rooms: dice.pick(&[6, 6, 30]),
+            tokens,
             setup,
         }
     }

@@ -40,6 +40,7 @@ pub(super) struct Ending {
     pub(super) clients: [usize; 4],
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "what a story is like is independent of the rest")]
 pub(super) struct Story {
     pub(super) seed: u64,
     pub(super) world: World,
@@ -65,6 +66,7 @@ pub(super) struct Story {
     /// Settings that the shards were given, the newest last.
     pub(super) reloads: Vec<Arc<Reloadable>>,
     pub(super) key_policy_replaces: bool,
+    pub(super) tokens: bool,
     trace: Trace,
     clients: [usize; 4],
 }
@@ -75,7 +77,7 @@ const CLASSES: [(Transport, bool); 4] =
 
 impl Story {
     pub(super) fn new(seed: u64) -> Self {
-        let Plan { setup, calm, weather, asks, rooms } = Plan::new(seed);
+        let Plan { setup, calm, weather, asks, rooms, tokens } = Plan::new(seed);
         let shadow = Shadow::new(setup.policy.key_connections_max);
         let key_policy_replaces = setup.policy.key_policy == crate::control::decide::KeyPolicy::Replace;
         let policy = setup.policy.clone();
@@ -104,6 +106,7 @@ impl Story {
             policy,
             reloads: Vec::new(),
             key_policy_replaces,
+            tokens,
             trace: Trace::new(),
             clients: [0; 4],
         }
