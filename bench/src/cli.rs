@@ -18,6 +18,7 @@ use crate::raw::DialectArgs;
 use crate::report_files::ReportArgs;
 use crate::rooms::RoomsArgs;
 use crate::schedule::MARK_BYTES;
+use crate::secure::TlsArgs;
 use crate::slow::SlowArgs;
 use crate::storm::StormArgs;
 use crate::suite::SuiteArgs;
@@ -97,11 +98,15 @@ pub struct GeneratorArgs {
 /// Who the clients of a server are.
 #[derive(Clone, Debug, Args, Serialize)]
 pub struct ClientArgs {
-    /// Where clients connect: tcp://HOST:PORT or ws://HOST:PORT/sub; given several times, clients
+    /// Where clients connect: tcp://HOST:PORT or ws://HOST:PORT/sub, over TLS tls:// and wss://; given several times, clients
     /// take them in turn.
     #[arg(long, required = true)]
     #[serde(serialize_with = "display_all")]
     pub target: Vec<Target>,
+    /// Whom clients over TLS trust.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub tls: TlsArgs,
     /// Source addresses of the clients; given several times, clients take them in turn.
     #[arg(long)]
     pub source: Vec<IpAddr>,

@@ -3,6 +3,7 @@
 
 mod moving;
 mod slowly;
+mod tls;
 
 use std::collections::HashMap;
 use std::io;
@@ -24,6 +25,7 @@ use crate::moves::{Movement, Moves, Seen};
 use crate::offered::Offered;
 use crate::plan::Plan;
 use crate::schedule::{Mark, Schedule};
+use crate::secure::Secured;
 use crate::series::Latencies;
 use crate::tally::{Gaps, Tally, Verdict};
 use crate::target::Transport;
@@ -159,6 +161,9 @@ struct Crew {
     sessions: Vec<Session>,
     kept: HashMap<u32, Vec<u8>>,
     spare: Vec<u8>,
+    secured: Secured,
+    /// Data of records.
+    opened: Vec<u8>,
     outgoing: Vec<u8>,
     pass: Option<Schedule>,
     gaps: Gaps,
@@ -235,18 +240,31 @@ pub fn run(
     }
 }
 
-fn pong(actions: &mut Actions, client: Client, outgoing: &mut Vec<u8>, payload: &[u8]) -> io::Result<()> {
+fn pong(
+    actions: &mut Actions,
+    secured: &mut Secured,
+    client: Client,
+    outgoing: &mut Vec<u8>,
+    payload: &[u8],
+) -> io::Result<()> {
     outgoing.clear();
     websocket::client::frame(outgoing, true, websocket::Opcode::Pong, client.0.to_be_bytes(), payload);
-    actions.send(client, outgoing)
+    secured.send(actions, client, outgoing)
 }
 
 /// Answers an application's ping.
-fn answer(actions: &mut Actions, client: Client, outgoing: &mut Vec<u8>, plan: &Plan, ping: usize) -> io::Result<()> {
+fn answer(
+    actions: &mut Actions,
+    secured: &mut Secured,
+    client: Client,
+    outgoing: &mut Vec<u8>,
+    plan: &Plan,
+    ping: usize,
+) -> io::Result<()> {
     let Some(raw) = &plan.raw else { return Ok(()) };
     outgoing.clear();
     raw.answer(outgoing, ping, client.0.to_be_bytes());
-    actions.send(client, outgoing)
+    secured.send(actions, client, outgoing)
 }
 
 /// How many of something may have begun after a time, at a rate per second.
@@ -271,6 +289,8 @@ impl Crew {
             sessions: (0..count).map(session).collect(),
             kept: HashMap::new(),
             spare: Vec::new(),
+            secured: Secured::default(),
+            opened: Vec::new(),
             outgoing: Vec::new(),
             pass: None,
             gaps: Gaps::default(),
@@ -336,11 +356,10 @@ impl Crew {
 
     fn handle(&mut self, actions: &mut Actions, client: Client, event: Event<'_>) -> io::Result<()> {
         match event {
+            Event::Connected if self.is_secure(client) => self.begin_tls(actions, client),
             Event::Connected => self.connected(actions, client),
-            Event::Received(bytes) if self.session(client).state == State::Upgrading => {
-                self.upgraded(actions, client, bytes)
-            }
-            Event::Received(bytes) => self.received(actions, client, bytes),
+            Event::Received(bytes) if self.is_secure(client) => self.opened(actions, client, bytes),
+            Event::Received(bytes) => self.heard(actions, client, bytes),
             Event::Closed => {
                 self.lost(client, "the server closed the connection");
                 Ok(())
@@ -350,6 +369,14 @@ impl Crew {
                 self.lost(client, &error.to_string());
                 Ok(())
             }
+        }
+    }
+
+    fn heard(&mut self, actions: &mut Actions, client: Client, bytes: &[u8]) -> io::Result<()> {
+        if self.session(client).state == State::Upgrading {
+            self.upgraded(actions, client, bytes)
+        } else {
+            self.received(actions, client, bytes)
         }
     }
 
@@ -369,7 +396,7 @@ impl Crew {
         let key = "aGFsbGV5LWJlbmNoLWtleQ==";
         let path = plan.path(number);
         let request = websocket::client::request(&target.host, &path, key);
-        actions.send(client, request.as_bytes())
+        self.secured.send(actions, client, request.as_bytes())
     }
 
     /// Takes a piece of the answer to the WebSocket request.
@@ -404,7 +431,7 @@ impl Crew {
             if !raw.waits {
                 self.become_ready(client);
             }
-            return if self.outgoing.is_empty() { Ok(()) } else { actions.send(client, &self.outgoing) };
+            return if self.outgoing.is_empty() { Ok(()) } else { self.secured.send(actions, client, &self.outgoing) };
         }
         let Some(login) = self.plan.credentials(self.first + client.0, "") else { return Ok(()) };
         self.say(actions, client, operation::AUTH, login.as_bytes())
@@ -428,14 +455,16 @@ impl Crew {
                 websocket::client::packet(&mut self.outgoing, mask, &packet);
             }
         }
-        actions.send(client, &self.outgoing)
+        self.secured.send(actions, client, &self.outgoing)
     }
 
     #[inline]
     fn received(&mut self, actions: &mut Actions, client: Client, bytes: &[u8]) -> io::Result<()> {
         let now_ns = clock::now_ns();
         let mut kept = self.take_kept(client);
-        let Self { first, sessions, pass, gaps, counts, slow_delivered, latencies, outgoing, plan, moves, .. } = self;
+        let Self {
+            first, sessions, pass, gaps, counts, slow_delivered, latencies, outgoing, secured, plan, moves, ..
+        } = self;
         let room = plan.rooms.of_client(*first + client.0);
         let place = |mark: Mark| {
             let pass = pass.filter(|pass| mark.run == pass.run && mark.sequence < pass.count)?;
@@ -479,8 +508,8 @@ impl Crew {
             Item::Operation(operation::AUTH_REPLY) | Item::Ready => logged_in = true,
             Item::Operation(_) => {}
             Item::CloseFrame(code, retry_ms) => closed = Some((code, retry_ms)),
-            Item::Ping(payload) => sent = pong(actions, client, outgoing, payload),
-            Item::Asked(ping) => sent = answer(actions, client, outgoing, plan, ping),
+            Item::Ping(payload) => sent = pong(actions, secured, client, outgoing, payload),
+            Item::Asked(ping) => sent = answer(actions, secured, client, outgoing, plan, ping),
         };
         let fed = match (stream, &plan.raw) {
             (Stream::Goim(decoder), _) => decoder.feed(&mut kept, bytes, plan.heard_operation(), each),

@@ -132,6 +132,7 @@ impl FloorRun {
             rooms: Rooms::one(""),
             login: None,
             raw: None,
+            tls: None,
             operation: self.operation,
             connect_rate: self.connect_rate / f64::from(spread.threads),
             pending_max: spread.pending_max,
@@ -229,7 +230,7 @@ impl FloorChild {
             Transport::Ws => self.ports.ws,
         };
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        Target { transport, host: address.to_string(), path: String::new(), address }
+        Target { transport, secure: false, host: address.to_string(), path: String::new(), address }
     }
 
     /// Lets it send the messages of a schedule.

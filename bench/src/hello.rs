@@ -10,6 +10,7 @@ use halley_protocol::{Packet, client, operation, websocket};
 use crate::decode::{Item, Malformed, Stream};
 use crate::fault::hex;
 use crate::plan::Plan;
+use crate::secure::Wire;
 use crate::target::{Target, Transport};
 
 /// How long a raw server without a marker may take to say that it does not like what it hears.
@@ -52,8 +53,10 @@ enum Trouble {
 
 impl Greeting<'_> {
     fn run(&self) -> Result<(), String> {
-        let mut stream = TcpStream::connect_timeout(&self.target.address, self.left())
+        let stream = TcpStream::connect_timeout(&self.target.address, self.left())
             .map_err(|error| format!("cannot be reached: {error} (is the server started, and is this its address?)"))?;
+        let stream = Wire::over(stream, self.target, self.plan.tls.as_ref());
+        let mut stream = stream.map_err(|error| format!("cannot be spoken to over TLS: {error}"))?;
         let behind = match self.target.transport {
             Transport::Tcp => Vec::new(),
             Transport::Ws => self.upgrade(&mut stream)?,
@@ -67,7 +70,7 @@ impl Greeting<'_> {
     }
 
     /// Makes the WebSocket handshake; answers the bytes behind it.
-    fn upgrade(&self, stream: &mut TcpStream) -> Result<Vec<u8>, String> {
+    fn upgrade(&self, stream: &mut Wire) -> Result<Vec<u8>, String> {
         let path = self.plan.path(self.number);
         let request = websocket::client::request(&self.target.host, &path, "aGFsbGV5LWJlbmNoLWtleQ==");
         stream.write_all(request.as_bytes()).map_err(|error| format!("took no WebSocket request: {error}"))?;
@@ -112,7 +115,7 @@ impl Greeting<'_> {
     }
 
     /// Waits until the client is logged in.
-    fn login(&self, stream: &mut TcpStream, mut bytes: Vec<u8>) -> Result<(), String> {
+    fn login(&self, stream: &mut Wire, mut bytes: Vec<u8>) -> Result<(), String> {
         let mut decoder = self.plan.stream(self.number);
         let waits = self.plan.raw.as_ref().is_none_or(|raw| raw.waits);
         let objection = Instant::now() + OBJECTION;
@@ -197,9 +200,9 @@ fn upgraded(answer: &[u8], path: &str) -> Result<(), String> {
     Err(format!("answered a WebSocket request for {path} with {status}: {advice}"))
 }
 
-fn read(stream: &mut TcpStream, patience: Duration) -> Result<Vec<u8>, Trouble> {
+fn read(stream: &mut Wire, patience: Duration) -> Result<Vec<u8>, Trouble> {
     let mut bytes = vec![0; 4096];
-    let _ = stream.set_read_timeout(Some(patience.max(Duration::from_millis(1)))); // then it reads without one
+    stream.set_read_timeout(patience.max(Duration::from_millis(1)));
     match stream.read(&mut bytes) {
         Ok(0) => Err(Trouble::Ended),
         Ok(read) => {

@@ -181,7 +181,8 @@ impl Run<'_> {
         let listener = TcpListener::bind("127.0.0.1:0").ok()?;
         listener.set_nonblocking(true).ok()?;
         let address = listener.local_addr().ok()?;
-        let target = Target { transport: Transport::Tcp, host: String::new(), path: String::new(), address };
+        let target =
+            Target { transport: Transport::Tcp, secure: false, host: String::new(), path: String::new(), address };
         let plan = Plan {
             targets: vec![target],
             sources: Vec::new(),

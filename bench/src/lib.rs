@@ -48,6 +48,7 @@ pub mod rooms;
 pub mod sampler;
 pub mod scene;
 pub mod schedule;
+pub mod secure;
 pub mod series;
 pub mod slow;
 pub mod space;

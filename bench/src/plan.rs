@@ -1,10 +1,12 @@
 //! What each client of a run is: where it connects to, from where, who it says it is, in which room.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use halley_protocol::login::Login;
 use halley_protocol::v1;
+use rustls::ClientConfig;
 
 use crate::decode::{Decoder, Stream};
 use crate::raw::RawPlan;
@@ -24,6 +26,8 @@ pub struct Plan {
     pub login: Option<LoginPlan>,
     /// What clients and server say to each other if it is not goim's dialect.
     pub raw: Option<RawPlan>,
+    /// What handshakes with targets over TLS begin with.
+    pub tls: Option<Arc<ClientConfig>>,
     /// The operation of the messages to look for.
     pub operation: i32,
     /// Connections a thread begins per second.
@@ -166,6 +170,7 @@ mod tests {
             rooms: Rooms::one("live://bench"),
             login: None,
             raw: None,
+            tls: None,
             operation: 1000,
             connect_rate: 1.0,
             pending_max: 1,

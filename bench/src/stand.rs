@@ -168,6 +168,7 @@ pub fn plan_in(
         rooms,
         login: raw.is_none().then_some(login),
         raw,
+        tls: clients.tls.config(&clients.target)?,
         operation: clients.accepts.first().copied().unwrap_or_default(),
         connect_rate: generator.connect_rate / f64::from(spread.threads),
         pending_max: spread.pending_max,

@@ -1,4 +1,4 @@
-//! Where clients connect to: `tcp://host:port` or `ws://host:port/path`.
+//! Where clients connect to: `tcp://host:port` or `ws://host:port/path`, over TLS `tls://` and `wss://`.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -21,6 +21,8 @@ pub enum Transport {
 pub struct Target {
     /// How packets travel.
     pub transport: Transport,
+    /// Over TLS.
+    pub secure: bool,
     /// Host and port as given.
     pub host: String,
     /// The path of a WebSocket request.
@@ -33,10 +35,12 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(url: &str) -> Result<Self, String> {
-        let (transport, rest) = match url.split_once("://") {
-            Some(("tcp", rest)) => (Transport::Tcp, rest),
-            Some(("ws", rest)) => (Transport::Ws, rest),
-            _ => return Err("write tcp://HOST:PORT or ws://HOST:PORT/PATH".to_owned()),
+        let (transport, secure, rest) = match url.split_once("://") {
+            Some(("tcp", rest)) => (Transport::Tcp, false, rest),
+            Some(("tls", rest)) => (Transport::Tcp, true, rest),
+            Some(("ws", rest)) => (Transport::Ws, false, rest),
+            Some(("wss", rest)) => (Transport::Ws, true, rest),
+            _ => return Err("write tcp://HOST:PORT or ws://HOST:PORT/PATH, or tls:// and wss://".to_owned()),
         };
         let (host, path) = match rest.find('/') {
             Some(slash) => rest.split_at(slash),
@@ -46,15 +50,17 @@ impl FromStr for Target {
             return Err("a tcp target has no path".to_owned());
         }
         let address = resolve(host)?;
-        Ok(Self { transport, host: host.to_owned(), path: path.to_owned(), address })
+        Ok(Self { transport, secure, host: host.to_owned(), path: path.to_owned(), address })
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.transport {
-            Transport::Tcp => "tcp",
-            Transport::Ws => "ws",
+        let scheme = match (self.transport, self.secure) {
+            (Transport::Tcp, false) => "tcp",
+            (Transport::Tcp, true) => "tls",
+            (Transport::Ws, false) => "ws",
+            (Transport::Ws, true) => "wss",
         };
         write!(out, "{scheme}://{}{}", self.host, self.path)
     }
@@ -72,7 +78,13 @@ mod tests {
 
     #[test]
     fn targets_are_read_and_written_alike() {
-        for url in ["tcp://127.0.0.1:3101", "ws://127.0.0.1:3102/sub", "ws://[::1]:80/other?x=1"] {
+        for url in [
+            "tcp://127.0.0.1:3101",
+            "ws://127.0.0.1:3102/sub",
+            "ws://[::1]:80/other?x=1",
+            "tls://127.0.0.1:1",
+            "wss://127.0.0.1:3/sub",
+        ] {
             assert_eq!(url.parse::<Target>().unwrap().to_string(), url);
         }
         let target: Target = "ws://127.0.0.1:3102".parse().unwrap();

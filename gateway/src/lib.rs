@@ -17,3 +17,4 @@ mod sabotage;
 pub mod shard;
 pub mod source;
 pub mod stats;
+pub mod tls;

@@ -80,6 +80,13 @@ pub enum Order {
         /// The pace.
         plan: DrainPlan,
     },
+    /// TLS connections of a listener begin with this from now on; those that are there keep what they began with.
+    Certificates {
+        /// Index of the listener in the configuration.
+        listener: u8,
+        /// The certificates, and what else a handshake goes by.
+        config: Arc<rustls::ServerConfig>,
+    },
 }
 
 /// The pace of a drain, in milliseconds from its order on.

@@ -12,6 +12,12 @@ pub enum CloseReason {
     PacketMalformed,
     /// A packet above the packet limit.
     PacketTooBig,
+    /// A TLS handshake that failed; the peer got the alert.
+    TlsHandshake,
+    /// A TLS record that cannot be opened or may not come; the peer got the alert.
+    TlsRecord,
+    /// The keys of a TLS 1.2 connection have sealed as many records as they may.
+    TlsWorn,
     /// The HTTP upgrade was refused; the peer got the status.
     HandshakeRefused,
     /// A WebSocket frame against RFC 6455.
@@ -54,11 +60,14 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in order of its number.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::PeerClosed,
         Self::PeerReset,
         Self::PacketMalformed,
         Self::PacketTooBig,
+        Self::TlsHandshake,
+        Self::TlsRecord,
+        Self::TlsWorn,
         Self::HandshakeRefused,
         Self::FrameMalformed,
         Self::FrameWrongType,
@@ -87,6 +96,9 @@ impl CloseReason {
             Self::PeerReset => "peer-reset",
             Self::PacketMalformed => "packet-malformed",
             Self::PacketTooBig => "packet-too-big",
+            Self::TlsHandshake => "tls-handshake",
+            Self::TlsRecord => "tls-record",
+            Self::TlsWorn => "tls-worn",
             Self::HandshakeRefused => "handshake-refused",
             Self::FrameMalformed => "frame-malformed",
             Self::FrameWrongType => "frame-wrong-type",
@@ -110,15 +122,15 @@ impl CloseReason {
     }
 
     /// The WebSocket close code told to the peer; also the code in Halley's kick. `None`: nothing
-    /// is told, because the peer is gone or has its HTTP answer.
+    /// is told, because the peer is gone or has its HTTP answer or alert.
     pub fn code(self) -> Option<u16> {
         match self {
-            Self::PeerClosed | Self::PeerReset | Self::HandshakeRefused => None,
+            Self::PeerClosed | Self::PeerReset | Self::TlsHandshake | Self::TlsRecord | Self::HandshakeRefused => None,
             Self::PacketMalformed | Self::FrameMalformed | Self::OperationUnknown => Some(1002),
             Self::FrameWrongType => Some(1003),
             Self::FrameNotUtf8 => Some(1007),
             Self::PacketTooBig | Self::FrameTooBig | Self::RoomNameBad => Some(1009),
-            Self::Drain => Some(1012),
+            Self::Drain | Self::TlsWorn => Some(1012),
             Self::OutboxPool | Self::PartialPool => Some(1013),
             Self::LoginLate => Some(4001),
             Self::LoginRefused => Some(4002),
@@ -165,6 +177,37 @@ impl DropReason {
     }
 
     /// The reason's number: its place in [`DropReason::ALL`].
+    pub fn at(self) -> usize {
+        self as usize
+    }
+}
+
+/// How a TLS handshake ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Handshake {
+    /// It was complete, with a new exchange of keys and certificates.
+    Full,
+    /// It was complete, with a ticket of an earlier connection.
+    Resumed,
+    /// It failed; connections that ended during it for other reasons are not counted.
+    Failed,
+}
+
+impl Handshake {
+    /// Every end, in order of its number.
+    pub const ALL: [Self; 3] = [Self::Full, Self::Resumed, Self::Failed];
+
+    /// The label in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Resumed => "resumed",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The number: its place in [`Handshake::ALL`].
     pub fn at(self) -> usize {
         self as usize
     }
@@ -225,6 +268,7 @@ mod tests {
     fn numbers_are_places_in_the_lists() {
         assert!(CloseReason::ALL.iter().enumerate().all(|(at, reason)| reason.at() == at));
         assert!(DropReason::ALL.iter().enumerate().all(|(at, reason)| reason.at() == at));
+        assert!(Handshake::ALL.iter().enumerate().all(|(at, end)| end.at() == at));
         assert!(Reject::ALL.iter().enumerate().all(|(at, reject)| reject.at() == at));
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use crate::reason::{CloseReason, DropReason, Reject};
+use crate::reason::{CloseReason, DropReason, Handshake, Reject};
 
 /// A counter or gauge with one writer.
 #[derive(Debug, Default)]
@@ -138,6 +138,8 @@ pub struct ShardStats {
     pub logins: Counter,
     /// Connections ended, by [`CloseReason`].
     pub closes: [Counter; CloseReason::ALL.len()],
+    /// TLS handshakes that ended, by [`Handshake`].
+    pub tls_handshakes: [Counter; Handshake::ALL.len()],
     /// Refusals that closed nothing, by [`Reject`].
     pub rejects: [Counter; Reject::ALL.len()],
     /// Calls of `io_uring_enter`.

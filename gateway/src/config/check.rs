@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use super::error::ConfigError;
 use super::layers::Sources;
 use super::settings::{Auth, Dialect, Listener, Login, Settings, Shards, Transport};
+use super::tls::Tls;
 use super::tokens::Token;
+use crate::tls::{Problem, Speaks};
 use crate::{identity, limits};
 
 /// Listeners of a process: a listener's number is one byte in a question to control, few are useful.
@@ -116,6 +118,7 @@ impl Check<'_> {
         self.range("api.body_bytes_max", api.body_bytes_max.into(), 1024, 1 << 28)?;
         self.range("api.connections_max", api.connections_max.into(), 1, 4096)?;
         self.range("api.request_ms_max", api.request_ms_max.into(), 100, 600_000)?;
+        self.tls("api.tls", api.tls.as_ref(), Speaks::Api)?;
         let auth_v1 = self.settings.api_v1.as_ref().map_or(Auth::None, |api_v1| api_v1.auth);
         if api.auth == Auth::None && auth_v1 == Auth::None {
             return Ok(());
@@ -167,6 +170,15 @@ impl Check<'_> {
             }
         }
         Ok(())
+    }
+
+    /// All that a `tls` table names is read, as at start.
+    fn tls(&self, at: &str, tls: Option<&Tls>, speaks: Speaks) -> Result<(), ConfigError> {
+        let Some(tls) = tls else { return Ok(()) };
+        match crate::tls::load(tls, speaks, None) {
+            Ok(_) => Ok(()),
+            Err(Problem { key, problem }) => self.wrong(&format!("{at}.{key}"), problem),
+        }
     }
 
     fn jwt(&self) -> Result<(), ConfigError> {
@@ -262,9 +274,8 @@ impl Check<'_> {
                 return self.wrong(&key("login"), "is not in this version: use \"jwt\", \"open\" or \"refuse\"");
             }
         }
-        if listener.tls.is_some() {
-            return self.wrong(&key("tls"), "is not in this version: remove it and end TLS in front of the gateway");
-        }
+        let speaks = if listener.transport == Transport::Ws { Speaks::Http } else { Speaks::Packets };
+        self.tls(&key("tls"), listener.tls.as_ref(), speaks)?;
         if !listener.path.starts_with('/') {
             return self.wrong(
                 &key("path"),
@@ -315,6 +326,7 @@ impl Check<'_> {
                 let variable = match key.as_str() {
                     "listener[0].bind" => "HALLEY__DEV__TCP",
                     "listener[1].bind" => "HALLEY__DEV__WS",
+                    "listener[2].bind" => "HALLEY__DEV__WSS",
                     "api_v1.bind" => "HALLEY__API_V1__BIND",
                     _ => "HALLEY__API__BIND",
                 };

@@ -91,6 +91,15 @@ pub const KEYS: &[Key] = &[
         "10000",
         "How long the head of a request may take to arrive, the wait for it included, again its body (408 beyond), and again the caller to take each 8 KiB of the answer.",
     ),
+    key("api.tls.certificates.certificate", "\"\"", "The same for the API, which then speaks HTTPS only."),
+    key("api.tls.certificates.key", "\"\"", "PEM file with its private key."),
+    key("api.tls.version_min", "\"1.2\"", "`1.2` or `1.3`: the oldest version of TLS that is spoken."),
+    key(
+        "api.tls.client_auth",
+        "\"none\"",
+        "Certificates of clients: `none` asks for none, `optional` refuses bad ones, `required` refuses also who has none.",
+    ),
+    key("api.tls.client_ca", "\"\"", "PEM file with those who sign the certificates of clients."),
     key("jwt.issuer", "\"\"", "Issuer (`iss`) of the tokens that let clients in; empty: any."),
     key("jwt.audience", "\"\"", "Audience (`aud`) that tokens must be for; empty: those for one are refused."),
     key("jwt.leeway_s", "1", "By how many seconds the clocks of issuer and gateway may differ."),
@@ -113,9 +122,13 @@ pub const KEYS: &[Key] = &[
     key("nodes.domain", "\"\"", "Domain told to clients by `/goim/nodes/weighted`; empty: this machine's host name."),
     key("nodes.host_domain", "\"\"", "Appended to the host name for `platform=web`."),
     key("nodes.addresses", "[]", "Public addresses of this node; empty: the domain."),
-    key("nodes.tcp_port", "0", "TCP port told to clients; 0: that of the first TCP listener."),
-    key("nodes.ws_port", "0", "WebSocket port told to clients; 0: that of the first WebSocket listener."),
-    key("nodes.wss_port", "0", "WebSocket-over-TLS port told to clients; 0: none."),
+    key("nodes.tcp_port", "0", "TCP port told to clients; 0: that of the first TCP listener without TLS."),
+    key("nodes.ws_port", "0", "WebSocket port told to clients; 0: that of the first WebSocket listener without TLS."),
+    key(
+        "nodes.wss_port",
+        "0",
+        "WebSocket-over-TLS port told to clients; 0: that of the first WebSocket listener with TLS, if there is one.",
+    ),
     key("nodes.heartbeat_s", "240", "Heartbeat told to clients, seconds."),
     key("nodes.heartbeat_missed_max", "2", "Missed heartbeats after which a client should connect anew."),
     key("nodes.region", "\"\"", "Region of this instance in `/goim/nodes/instances`."),
@@ -233,6 +246,20 @@ pub const KEYS: &[Key] = &[
          probe, whatever the retries: below `keepalive_ms` one lost probe is enough. 0: the kernel's rule.",
     ),
     key("listener.keepalive_ms", "60000", "Silence before TCP keepalive probes; 0: none."),
+    key(
+        "listener.tls.certificates.certificate",
+        "\"\"",
+        "PEM file with a certificate, and behind it those that lead to a root; `tls = { certificates = [{ certificate = \"…\", key = \"…\" }] }` \
+         makes a listener one of TLS. Of several certificates a client gets the one with the name it asks for, else the first ([TLS](tls.md)).",
+    ),
+    key("listener.tls.certificates.key", "\"\"", "PEM file with its private key."),
+    key("listener.tls.version_min", "\"1.2\"", "`1.2` or `1.3`: the oldest version of TLS that is spoken."),
+    key(
+        "listener.tls.client_auth",
+        "\"none\"",
+        "Certificates of clients: `none` asks for none, `optional` refuses bad ones, `required` refuses also who has none.",
+    ),
+    key("listener.tls.client_ca", "\"\"", "PEM file with those who sign the certificates of clients."),
 ];
 
 /// The table of `docs/configuration.md`.

@@ -73,15 +73,18 @@ pub(super) fn variable_of(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "__").to_ascii_uppercase())
 }
 
-/// The addresses of `--dev`, which `HALLEY__DEV__TCP` and `HALLEY__DEV__WS` move.
+/// What `HALLEY__DEV__…` sets of `--dev`: addresses, and the certificate without which there is no WebSocket over TLS.
 struct DevAddresses {
     tcp: Value,
     ws: Value,
+    wss: Option<Value>,
+    certificate: Option<Value>,
+    key: Option<Value>,
 }
 
 impl Default for DevAddresses {
     fn default() -> Self {
-        Self { tcp: "127.0.0.1:3101".into(), ws: "127.0.0.1:3102".into() }
+        Self { tcp: "127.0.0.1:3101".into(), ws: "127.0.0.1:3102".into(), wss: None, certificate: None, key: None }
     }
 }
 
@@ -92,6 +95,9 @@ impl DevAddresses {
             match key.as_str() {
                 "tcp" => self.tcp = value.clone(),
                 "ws" => self.ws = value.clone(),
+                "wss" => self.wss = Some(value.clone()),
+                "certificate" => self.certificate = Some(value.clone()),
+                "key" => self.key = Some(value.clone()),
                 _ => return false,
             }
         }
@@ -120,6 +126,16 @@ impl DevAddresses {
         let listeners = dev.get_mut("listener").and_then(Value::as_array_mut).expect("two listeners");
         for (listener, bind) in listeners.iter_mut().zip([self.tcp, self.ws]) {
             listener.as_table_mut().expect("a listener is a table").insert("bind".into(), bind);
+        }
+        if self.wss.is_some() || self.certificate.is_some() || self.key.is_some() {
+            let mut secure = listeners[1].clone();
+            let files = [("certificate", self.certificate), ("key", self.key)];
+            let files = files.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+            let certificates = Value::Array(vec![Value::Table(files.collect())]);
+            let table = secure.as_table_mut().expect("a listener is a table");
+            table.insert("bind".into(), self.wss.unwrap_or_else(|| "127.0.0.1:3103".into()));
+            table.insert("tls".into(), Value::Table(Table::from_iter([("certificates".to_owned(), certificates)])));
+            listeners.push(secure);
         }
         merge(&mut dev, std::mem::take(merged));
         *merged = dev;

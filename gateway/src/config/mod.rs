@@ -10,6 +10,7 @@ mod layers;
 mod log;
 mod reload;
 mod settings;
+mod tls;
 mod tokens;
 
 pub use capacity::{Host, Plan};
@@ -24,6 +25,7 @@ pub use settings::{
     Api, ApiV1, Auth, Backoff, Bind, Dialect, ECHO_PATH, KeyPolicy, Listener, Login, Nodes, Settings, Shard, Shards,
     SlowPolicy, Transport,
 };
+pub use tls::{CertificateFiles, ClientAuth, Tls, TlsVersion};
 pub use tokens::{HashedToken, Scope, Token, TokenHash};
 
 /// A configuration that can be started: every value present, in its range, and fitting the others.

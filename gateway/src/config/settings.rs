@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::jwt::Jwt;
 use super::kafka::Kafka;
 use super::log::Log;
+use super::tls::Tls;
 use super::tokens::Token;
 
 /// The whole file. `None` in a field means that the machine or another key decides.
@@ -195,6 +196,9 @@ pub struct Api {
     pub connections_max: u32,
     /// How long a request's head and then its body may take to arrive, milliseconds.
     pub request_ms_max: u32,
+    /// `api.tls`. `None`: in the clear.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
 }
 
 impl Default for Api {
@@ -206,6 +210,7 @@ impl Default for Api {
             body_bytes_max: 1 << 20,
             connections_max: 256,
             request_ms_max: 10_000,
+            tls: None,
         }
     }
 }
@@ -248,11 +253,11 @@ pub struct Nodes {
     pub host_domain: String,
     /// Public addresses of this node.
     pub addresses: Vec<String>,
-    /// TCP port told to clients. 0: that of the first TCP listener.
+    /// TCP port told to clients. 0: that of the first TCP listener without TLS.
     pub tcp_port: u16,
-    /// WebSocket port told to clients. 0: that of the first WebSocket listener.
+    /// WebSocket port told to clients. 0: that of the first WebSocket listener without TLS.
     pub ws_port: u16,
-    /// Port of WebSocket over TLS, if something in front of the gateway offers it. 0: not told.
+    /// Port of WebSocket over TLS told to clients. 0: that of the first WebSocket listener with TLS.
     pub wss_port: u16,
     /// Heartbeat told to clients, seconds.
     pub heartbeat_s: u32,
@@ -347,9 +352,9 @@ pub struct Listener {
     pub tcp_user_timeout_ms: u32,
     /// Silence after which the kernel probes the peer, milliseconds. 0: never.
     pub keepalive_ms: u32,
-    /// Certificates; named, not in this version.
+    /// `listener.tls`. `None`: in the clear.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls: Option<toml::Value>,
+    pub tls: Option<Tls>,
 }
 
 /// Path of the echo, unless the configuration says otherwise.

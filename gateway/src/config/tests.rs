@@ -87,7 +87,14 @@ fn errors_name_file_line_key_and_what_would_be_right() {
             "[api]\nauth = \"none\"\n[[listener]]\nlogin = \"open\"".into(),
             &["halley.toml:3: listener[0].bind", "is missing"],
         ),
-        (listener("tls = true"), &["halley.toml:6: listener[0].tls", "not in this version"]),
+        (listener("tls = true"), &["halley.toml:6: listener[0].tls", "boolean"]),
+        (listener("tls = {}"), &["halley.toml:6: listener[0].tls.certificates", "chain.pem"]),
+        (
+            listener("tls = { certificates = [{ certificate = \"no-such.pem\", key = \"a.key\" }] }"),
+            &["halley.toml:6: listener[0].tls.certificates[0].certificate", "cannot read no-such.pem"],
+        ),
+        (listener("tls = { version_min = \"1.1\" }"), &["halley.toml:6: listener[0].tls", "1.1", "`1.2` or `1.3`"]),
+        (format!("[api]\nauth = \"none\"\n[api.tls]\n{}", &OPEN[20..]), &["halley.toml:3: api.tls.certificates"]),
         (format!("{OPEN}[kafka]\nbrokers = []"), &["halley.toml:7: kafka.brokers", "127.0.0.1:9092"]),
         (format!("{OPEN}{KAFKA}start = \"now\""), &["halley.toml:8: kafka.start", "\"latest\""]),
         (format!("{OPEN}{KAFKA}client = {{ acks = 1 }}"), &["halley.toml:8: kafka.client", "acks", "Halley"]),
@@ -226,6 +233,10 @@ fn dev_opens_both_transports_on_loopback_and_nothing_else() {
     assert_eq!(config.settings.listener[1].bind.to_string(), "[::1]:7");
     assert_eq!(config.settings.api.bind.to_string(), "127.0.0.1:9");
 
+    let secure = [("HALLEY__DEV__CERTIFICATE", "no-such.pem"), ("HALLEY__DEV__KEY", "no-such.key")];
+    let said = error(&with_environment(Sources::default(), &secure));
+    assert!(said.contains("listener[2].tls.certificates[0].certificate: cannot read no-such.pem"), "{said}");
+
     for variable in ["HALLEY__DEV__TCP", "HALLEY__DEV__WS", "HALLEY__API__BIND"] {
         let error = error(&with_environment(Sources::default(), &[(variable, "0.0.0.0:3101")]));
         assert!(error.contains(variable) && error.contains("loopback") && error.contains("--config"), "{error}");
@@ -321,10 +332,12 @@ fn a_printed_configuration_keeps_kafkas_passwords_to_itself() {
 #[test]
 fn every_key_is_documented_with_its_default() {
     let client = toml::Table::from_iter([("*".to_owned(), "".into())]);
+    let tls = Tls { certificates: vec![CertificateFiles::default()], ..Tls::default() };
     let settings = Settings {
         connections_max: Some(1),
         key_connections_max: Some(1),
-        listener: vec![Listener { heartbeat_ms_max: Some(1), ..Listener::default() }],
+        api: Api { tls: Some(tls.clone()), ..Api::default() },
+        listener: vec![Listener { tls: Some(tls), heartbeat_ms_max: Some(1), ..Listener::default() }],
         api_v1: Some(ApiV1::default()),
         kafka: Some(Kafka { client, ..Kafka::default() }),
         jwt: Jwt { keys: vec![JwtKey::default()], ..Jwt::default() },

@@ -16,6 +16,7 @@ use crate::ids::ConnWord;
 use crate::link::ShardLink;
 use crate::order::Inspection;
 use crate::source::kafka::Kafka;
+use crate::tls::InForce;
 
 /// Shared by all handlers.
 pub struct App {
@@ -35,6 +36,8 @@ pub struct App {
     pub push_ids: Arc<PushIds>,
     /// Where pushes go instead, if it is configured; set before the API serves.
     pub kafka: OnceLock<Kafka>,
+    /// The TLS of listeners and API; set before they serve.
+    pub tls: InForce,
     /// A drain has begun: `/readyz` says no.
     pub draining: AtomicBool,
     /// The way to control.
@@ -149,6 +152,13 @@ pub enum Command {
         conn: ConnWord,
         /// The answer.
         answer: oneshot::Sender<Option<Box<Inspection>>>,
+    },
+    /// Let new TLS connections of a listener begin with this.
+    Certificates {
+        /// Index of the listener in the configuration.
+        listener: u8,
+        /// What they begin with.
+        config: Arc<rustls::ServerConfig>,
     },
 }
 

@@ -351,6 +351,13 @@ impl Control {
         }
     }
 
+    /// Tells every shard what new TLS connections of a listener begin with.
+    pub fn replace_certificates(&self, listener: u8, config: &Arc<rustls::ServerConfig>, orders: &mut impl OrderSink) {
+        for (shard, _) in self.directory().connections_by_shard() {
+            orders.put(shard, Order::Certificates { listener, config: Arc::clone(config) });
+        }
+    }
+
     /// The room's name as a shard numbers it, or `None` if that number means another room by now.
     pub fn room_of(&self, shard: ShardIndex, room: RoomRef) -> Option<Arc<str>> {
         self.directory().room_name(shard, room)

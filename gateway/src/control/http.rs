@@ -6,6 +6,7 @@ use std::io;
 use std::net::TcpListener as StdListener;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,9 @@ use hyper_util::service::TowerToHyperService;
 use monoio::net::{TcpListener, TcpStream};
 use monoio_compat::StreamWrapper;
 use monoio_compat::hyper::{MonoioIo, MonoioTimer};
+use rustls::ServerConfig;
+
+use super::secure::Secure;
 
 /// Bytes of a request's head, which is also the size of a connection's read buffer.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -36,13 +40,25 @@ pub struct HttpLimits {
 }
 
 /// Accepts for as long as the runtime runs. Must be called within it.
-pub fn spawn(listener: StdListener, router: Router, limits: HttpLimits) -> io::Result<()> {
+///
+/// `tls` is asked at every connection; `None`: it is in the clear.
+pub fn spawn(
+    listener: StdListener,
+    router: Router,
+    limits: HttpLimits,
+    tls: impl Fn() -> Option<Arc<ServerConfig>> + 'static,
+) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    monoio::spawn(accept(listener, router, limits));
+    monoio::spawn(accept(listener, router, limits, tls));
     Ok(())
 }
 
-async fn accept(listener: TcpListener, router: Router, limits: HttpLimits) {
+async fn accept(
+    listener: TcpListener,
+    router: Router,
+    limits: HttpLimits,
+    tls: impl Fn() -> Option<Arc<ServerConfig>>,
+) {
     let open = Rc::new(Cell::new(0u32));
     let mut refusals = Refusals::default();
     loop {
@@ -53,8 +69,9 @@ async fn accept(listener: TcpListener, router: Router, limits: HttpLimits) {
             Ok((stream, _)) => {
                 let seat = Seat::take(&open);
                 let router = router.clone();
+                let tls = tls();
                 monoio::spawn(async move {
-                    serve(stream, router, limits).await;
+                    serve(stream, router, limits, tls).await;
                     drop(seat);
                 });
             }
@@ -148,9 +165,17 @@ impl<T: Write + Unpin> Write for Impatient<T> {
     }
 }
 
-async fn serve(stream: TcpStream, router: Router, limits: HttpLimits) {
+async fn serve(stream: TcpStream, router: Router, limits: HttpLimits, tls: Option<Arc<ServerConfig>>) {
     let stream = MonoioIo::new(StreamWrapper::new(stream));
     let stream = Impatient { stream, write_max: limits.head_max, late: None };
+    let Some(config) = tls else { return serve_stream(stream, router, limits).await };
+    match Secure::new(stream, config) {
+        Ok(stream) => serve_stream(stream, router, limits).await,
+        Err(error) => tracing::warn!(%error, "the API cannot begin a TLS connection"),
+    }
+}
+
+async fn serve_stream(stream: impl Read + Write + Unpin + 'static, router: Router, limits: HttpLimits) {
     let served = http1::Builder::new()
         .timer(MonoioTimer)
         .header_read_timeout(limits.head_max)

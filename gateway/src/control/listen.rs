@@ -28,13 +28,6 @@ pub struct Bound {
     pub api_v1: Option<SocketAddr>,
 }
 
-impl Bound {
-    /// Port of the first listener of a transport.
-    pub fn port(&self, transport: Transport) -> Option<u16> {
-        self.listeners.iter().find(|(other, _)| *other == transport).map(|(_, address)| address.port())
-    }
-}
-
 /// The sockets, listening.
 #[derive(Debug)]
 pub struct Sockets {

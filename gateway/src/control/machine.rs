@@ -189,6 +189,10 @@ impl Machine {
     }
 
     fn obey(&mut self, command: Command, now: Instant) {
+        if let Command::Certificates { listener, config } = command {
+            self.control.replace_certificates(listener, &config, &mut self.outgoing);
+            return self.wake_if_blocked();
+        }
         // A dropped sender tells the handler that there is no answer.
         if self.outgoing.waiting() > WAITING_MAX {
             return;
@@ -206,6 +210,7 @@ impl Machine {
                 self.inspections.insert(self.next_token, (now, answer));
                 self.control.inspect(conn, self.next_token, &mut self.outgoing);
             }
+            Command::Certificates { .. } => {}
         }
         self.wake_if_blocked();
     }

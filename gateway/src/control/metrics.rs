@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::app::App;
-use crate::reason::{CloseReason, DropReason, Reject};
+use crate::reason::{CloseReason, DropReason, Handshake, Reject};
 use crate::stats::{Balance, Counter, SPREAD_BUCKETS, ShardStats, Spread};
 
 /// A counter or gauge of a shard: name, help, where it is. Counters get the suffix `_total`.
@@ -81,6 +81,8 @@ impl Collector for Source {
         family(&mut encoder, "dropped", "Deliveries that did not happen", "reason", &dropped)?;
         let closes = self.by(&CloseReason::ALL, |s, reason| &s.closes[reason.at()], CloseReason::name);
         family(&mut encoder, "closes", "Connections ended", "reason", &closes)?;
+        let handshakes = self.by(&Handshake::ALL, |s, end| &s.tls_handshakes[end.at()], Handshake::name);
+        family(&mut encoder, "tls_handshakes", "TLS handshakes of clients that ended", "result", &handshakes)?;
         let rejects = self.by(&Reject::ALL, |s, reject| &s.rejects[reject.at()], Reject::name);
         family(&mut encoder, "rejects", "Refusals that closed nothing", "reason", &rejects)?;
         let logins: Vec<_> = app.tallies.logins().into_iter().collect();

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod app;
 pub mod bell;
+pub mod certificates;
 pub mod decide;
 pub mod http;
 pub mod listen;
@@ -13,6 +14,7 @@ mod notify;
 mod passed;
 mod ready;
 pub mod reload;
+mod secure;
 pub mod shards;
 pub mod signals;
 pub mod start;

@@ -34,9 +34,11 @@ pub(super) fn announce(app: &App) {
 
 /// The line with `"event":"ready"`.
 fn ready_line(app: &App) -> Value {
-    let listeners = app.bound.listeners.iter().map(|(transport, address)| {
+    let config = app.config();
+    let listeners = app.bound.listeners.iter().zip(&config.settings.listener);
+    let listeners = listeners.map(|((transport, address), listener)| {
         let transport = if *transport == Transport::Tcp { "tcp" } else { "ws" };
-        json!({ "transport": transport, "address": address.to_string() })
+        json!({ "transport": transport, "address": address.to_string(), "tls": listener.tls.is_some() })
     });
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut line = json!({
@@ -109,6 +111,7 @@ fn first_steps(app: &App) -> String {
     let listeners = app.bound.listeners.iter().zip(&config.settings.listener);
     let listeners = listeners.map(|((transport, address), listener)| match transport {
         Transport::Tcp => format!("  tcp        {address}\n"),
+        Transport::Ws if listener.tls.is_some() => format!("  and TLS    wss://{address}{}\n", listener.path),
         Transport::Ws => {
             format!("  websocket  ws://{address}{}\n  echo       ws://{address}{ECHO_PATH}\n", listener.path)
         }

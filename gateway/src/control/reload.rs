@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_channel::oneshot;
 
 use super::app::{App, ReloadResult};
+use super::certificates::replace_certificates;
 use super::machine::Machine;
 use super::{notify, shards, start};
 use crate::config::{Change, Config, Host, Reload, Sources};
@@ -38,6 +39,7 @@ pub(super) async fn reload(app: &Arc<App>, machine: &RefCell<Machine>, outside: 
     let (answer, answered) = oneshot::channel();
     drop(monoio::spawn_blocking(move || drop(answer.send(theirs.read(&old)))));
     let result = answered.await.unwrap_or_else(|oneshot::Canceled| Err("the configuration was not read".into()));
+    let result = result.and_then(|reload| with_certificates(app, reload));
     match &result {
         Ok(reload) => {
             take_over(app, machine, outside, &reload.config);
@@ -48,6 +50,15 @@ pub(super) async fn reload(app: &Arc<App>, machine: &RefCell<Machine>, outside: 
     }
     notify::ready(app);
     result
+}
+
+/// Certificates are in files of their own, which change without the configuration.
+fn with_certificates(app: &App, reload: Reload) -> ReloadResult {
+    let warnings = replace_certificates(app, &reload.config.settings).map_err(|problem| problem.to_string())?;
+    for warning in warnings {
+        tracing::warn!(event = "certificate", "{warning}");
+    }
+    Ok(reload)
 }
 
 /// Everything that takes settings over. None of this can fail: what could was checked.

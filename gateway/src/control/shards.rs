@@ -25,12 +25,17 @@ pub fn links(config: &Config) -> Arc<[Arc<ShardLink>]> {
 /// Starts a thread for each shard on its CPU, and returns when all serve or one does not.
 pub(super) fn start(
     config: &Config,
+    tls: &[Option<Arc<rustls::ServerConfig>>],
     sockets: Vec<TcpListener>,
     links: &[Arc<ShardLink>],
     bell: &Arc<ControlBell>,
     run_shard: RunShard,
 ) -> Result<(), StartError> {
-    let listeners = listeners(config);
+    let listeners: Arc<[ListenerSettings]> = listeners(config)
+        .iter()
+        .zip(tls)
+        .map(|(it, tls)| ListenerSettings { tls: tls.clone(), ..it.clone() })
+        .collect();
     // Rings name the sockets by number until the process ends.
     let fds: Vec<_> = Vec::leak(sockets).iter().map(AsRawFd::as_raw_fd).collect();
     let (report, ready) = mpsc::channel();

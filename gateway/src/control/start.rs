@@ -32,6 +32,7 @@ use crate::link::{ControlBell, ShardLink};
 use crate::order::DrainPlan;
 use crate::source::kafka::Kafka;
 use crate::source::nodes::NodeCommand;
+use crate::tls::{self, Everywhere, InForce};
 
 /// Entries of control's ring.
 const RING_ENTRIES: u32 = 256;
@@ -59,6 +60,9 @@ pub enum StartError {
     /// Kafka does not start.
     #[error("{0}")]
     Kafka(String),
+    /// A certificate or key has changed since the configuration was read.
+    #[error(transparent)]
+    Tls(#[from] tls::Problem),
     /// Something of the system that control needs.
     #[error("{what}: {cause}")]
     System {
@@ -76,14 +80,20 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
 /// Runs the gateway until it has drained. `run_shard` is the body of a shard's thread.
 pub fn run(config: Config, outside: Outside, run_shard: RunShard) -> Result<(), StartError> {
     let signals = Signals::register().map_err(system("taking signals over"))?;
+    let everywhere = Everywhere::load(&config.settings, &Everywhere::default())?;
+    for warning in everywhere.warnings() {
+        tracing::warn!(event = "certificate", "{warning}");
+    }
+    let in_force = InForce::default();
+    let configs = in_force.set(everywhere);
     let sockets = Sockets::listen(&config.settings)?;
     let bound = sockets.bound(&config.settings).map_err(system("reading a bound address"))?;
     let bell = Arc::new(new_bell().map_err(system("making an eventfd"))?);
     let links = shards::links(&config);
     let mut runtime = runtime()
         .map_err(system("making control's io_uring (see kernel.io_uring_disabled, seccomp, container profile)"))?;
-    shards::start(&config, sockets.listeners, &links, &bell, run_shard)?;
-    let (app, machine, commands) = assemble(config, bound, links, bell);
+    shards::start(&config, &configs, sockets.listeners, &links, &bell, run_shard)?;
+    let (app, machine, commands) = assemble(config, bound, links, bell, in_force);
     runtime.block_on(async {
         machine::spawn(&machine, commands).map_err(system("waiting on an eventfd"))?;
         start_kafka(&app, &machine)?;
@@ -108,6 +118,7 @@ pub fn assemble(
     bound: Bound,
     links: Arc<[Arc<ShardLink>]>,
     bell: Arc<ControlBell>,
+    tls: InForce,
 ) -> (Arc<App>, Rc<RefCell<Machine>>, UnboundedReceiver<Command>) {
     let secret = HashSecret::random();
     let writer = DirectoryWriter::new(links.len(), limits::SHARD_ROOMS_MAX, &secret);
@@ -122,6 +133,7 @@ pub fn assemble(
         dispatch: Dispatch::new(Arc::clone(&directory), Arc::clone(&links)),
         push_ids: Arc::default(),
         kafka: OnceLock::new(),
+        tls,
         draining: AtomicBool::new(false),
         tallies,
         links,
@@ -197,8 +209,11 @@ async fn serve(
         connections_max: settings.api.connections_max,
         head_max: Duration::from_millis(settings.api.request_ms_max.into()),
     };
-    for (socket, router) in doors {
-        http::spawn(socket, router, limits).map_err(system("accepting API connections"))?;
+    for (at, (socket, router)) in doors.into_iter().enumerate() {
+        let secure = Arc::clone(app);
+        // goim v1's pushers speak no TLS.
+        let tls = move || if at == 0 { secure.tls.api() } else { None };
+        http::spawn(socket, router, limits, tls).map_err(system("accepting API connections"))?;
     }
     let (mut wishes, of) = (app.wishes.listen(), Arc::clone(app));
     let wish = move |signal| {

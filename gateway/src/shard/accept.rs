@@ -261,6 +261,9 @@ impl<R: Ring> Shard<R> {
         } else if dialect == Dialect::GoimV1 {
             conn.set(flag::V1);
         }
+        if self.tls.begin(slot, listener) {
+            self.table[slot].set(flag::TLS);
+        }
         self.wheel.set(&mut self.table, slot, deadline);
         if let Some(drain) = &mut self.draining {
             // It came before its accept could be cancelled: it is told like those before it.

@@ -9,8 +9,9 @@ use crate::reason::{CloseReason, DropReason};
 use crate::sabotage::{Bug, planted};
 
 use super::Shard;
-use super::conn::Class;
+use super::conn::{Class, flag};
 use super::runs::RunIndex;
+use super::tls::{self, Sealed};
 
 /// One send of a batch.
 #[derive(Clone, Copy)]
@@ -24,6 +25,15 @@ pub(super) struct Send {
     pub(super) class: Class,
     /// It is the front of the connection's outbox.
     pub(super) from_outbox: bool,
+    /// How TLS has sealed it.
+    pub(super) sealed: Sealed,
+}
+
+impl Send {
+    /// Bytes that the kernel is given.
+    fn wire_bytes(&self) -> u32 {
+        if self.sealed.bytes > 0 { self.sealed.bytes } else { self.bytes }
+    }
 }
 
 /// The sends that go to the kernel next.
@@ -32,6 +42,8 @@ pub(super) struct Batch {
     /// Never two sends to one connection in a batch: each connection remembers its last.
     pub(super) number: u32,
     pub(super) has_outbox: bool,
+    /// Some sends hold only a part of what is to be sent.
+    pub(super) has_parts: bool,
     /// Runs to be released when the batch has been submitted.
     pub(super) spent: ArrayVec<RunIndex, SEND_BATCH_MAX>,
     /// Lingering connections to be looked at then.
@@ -40,21 +52,38 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) fn new() -> Self {
-        Self { sends: ArrayVec::new(), number: 1, has_outbox: false, spent: ArrayVec::new(), settling: ArrayVec::new() }
+        Self {
+            sends: ArrayVec::new(),
+            number: 1,
+            has_outbox: false,
+            has_parts: false,
+            spent: ArrayVec::new(),
+            settling: ArrayVec::new(),
+        }
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.sends.is_full() || self.spent.is_full() || self.settling.is_full()
     }
 }
 
 impl<R: Ring> Shard<R> {
+    /// Whether another send might not fit the batch.
+    pub(super) fn is_batch_full(&self) -> bool {
+        self.batch.is_full() || !self.tls.has_room()
+    }
+
     /// Puts a send into the batch, which has room and no other send to this connection.
-    pub(super) fn push(&mut self, send: Send) {
-        self.table[send.slot].batch = self.batch.number;
+    pub(super) fn push(&mut self, mut send: Send) {
+        let conn = &mut self.table[send.slot];
+        conn.batch = self.batch.number;
+        if conn.has(flag::TLS) {
+            send.sealed = self.seal(&send);
+            self.batch.has_parts |= send.sealed.is_part(send.bytes);
+        }
         let stats = &self.link.stats;
         stats.sent.add(u64::from(send.messages));
-        stats.sent_bytes.add(u64::from(send.bytes));
+        stats.sent_bytes.add(u64::from(send.wire_bytes()));
         self.batch.has_outbox |= send.from_outbox;
         self.batch.sends.push(send);
     }
@@ -74,15 +103,19 @@ impl<R: Ring> Shard<R> {
     pub(super) fn submit(&mut self) {
         if !self.batch.sends.is_empty() {
             self.stats().sends.add(self.batch.sends.len() as u64);
-            let runs = &self.runs;
+            let (runs, sealed) = (&self.runs, self.tls.sealed());
             let batch = self.batch.sends.iter().map(|send| {
+                if send.sealed.bytes > 0 {
+                    return (send.slot, tls::bytes_of(sealed, &send.sealed));
+                }
                 let bytes = runs.bytes(send.run, send.class);
                 (send.slot, &bytes[send.offset as usize..])
             });
             self.ring.send(batch, &mut self.failures);
             self.work_off();
             self.batch.sends.clear();
-            self.batch.has_outbox = false;
+            self.tls.forget_sealed();
+            (self.batch.has_outbox, self.batch.has_parts) = (false, false);
         }
         // Also after an empty one: the number comes round, and a connection may remember it from long ago.
         self.batch.number = self.batch.number.wrapping_add(1).max(1);
@@ -101,14 +134,20 @@ impl<R: Ring> Shard<R> {
             let send = self.batch.sends[usize::from(failure.place)];
             failed[usize::from(failure.place)] = true;
             match failure.result {
+                Ok(taken) if send.sealed.bytes > 0 => self.short_sealed(send, taken),
                 Ok(taken) => self.short(send, taken),
                 Err(_) => self.broken(send),
             }
         }
-        if self.batch.has_outbox {
+        if self.batch.has_outbox || self.batch.has_parts {
             for (at, failed) in failed.iter().enumerate().take(self.batch.sends.len()) {
                 let send = self.batch.sends[at];
-                if send.from_outbox && !failed {
+                if *failed {
+                    continue;
+                }
+                if send.sealed.is_part(send.bytes) {
+                    self.short_sealed(send, send.sealed.bytes);
+                } else if send.from_outbox {
                     self.front_sent(send);
                 }
             }
@@ -117,7 +156,7 @@ impl<R: Ring> Shard<R> {
 
     /// The kernel took a part: the rest goes to, or stays in, the outbox.
     pub(super) fn short(&mut self, send: Send, taken: u32) {
-        let Send { slot, run, offset, bytes, messages, class, from_outbox } = send;
+        let Send { slot, run, offset, bytes, messages, class, from_outbox, .. } = send;
         let all = self.runs.messages(run);
         let done = messages - (all - self.runs.messages_within(run, class, offset + taken)).min(messages);
         let rest = messages - done;
@@ -155,7 +194,7 @@ impl<R: Ring> Shard<R> {
     pub(super) fn broken(&mut self, send: Send) {
         let stats = &self.link.stats;
         stats.sent.sub(u64::from(send.messages));
-        stats.sent_bytes.sub(u64::from(send.bytes));
+        stats.sent_bytes.sub(u64::from(send.wire_bytes()));
         if send.from_outbox {
             stats.queued.add(u64::from(send.messages));
         } else {

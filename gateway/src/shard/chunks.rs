@@ -51,10 +51,8 @@ impl State {
     }
 }
 
-/// All chunks of a shard.
-pub(super) struct Chunks {
-    bytes: Box<[u8]>,
-    states: Vec<State>,
+/// Places of equal buffers: free, lent for a batch, or kept by a connection until it has the rest of something.
+pub(super) struct Pool {
     keeps: Vec<Keep>,
     free: u32,
     oldest: u32,
@@ -63,58 +61,48 @@ pub(super) struct Chunks {
     kept_max: u32,
 }
 
-impl Chunks {
-    pub(super) fn new(kept_max: u32) -> Self {
-        let count = kept_max + u32::try_from(RECV_BATCH_MAX).unwrap_or(u32::MAX);
+impl Pool {
+    /// So many places, of which so many may be kept.
+    pub(super) fn new(count: u32, kept_max: u32) -> Self {
         let keeps = (0..count).map(|at| Keep { next: if at + 1 < count { at + 2 } else { 0 }, ..Keep::default() });
-        Self {
-            bytes: bytemuck::zeroed_slice_box(count as usize * CHUNK_BYTES),
-            states: vec![State::default(); count as usize],
-            keeps: keeps.collect(),
-            free: 1,
-            oldest: 0,
-            newest: 0,
-            kept: 0,
-            kept_max,
-        }
+        Self { keeps: keeps.collect(), free: 1, oldest: 0, newest: 0, kept: 0, kept_max }
     }
 
-    /// A chunk as scratch. There is one for every receive of a batch, however many are kept.
-    pub(super) fn take(&mut self) -> ChunkIndex {
+    /// A free place. There is one for every receive of a batch, however many are kept.
+    pub(super) fn take(&mut self) -> u32 {
         let at = self.free.checked_sub(1).expect("scratch for every receive of a batch");
         self.free = self.keeps[at as usize].next;
         self.keeps[at as usize] = Keep::default();
-        self.states[at as usize] = State::default();
-        ChunkIndex(at)
+        at
     }
 
-    /// Gives a chunk back.
-    pub(super) fn give(&mut self, chunk: ChunkIndex) {
-        self.unkeep(chunk);
-        self.keeps[chunk.0 as usize].next = self.free;
-        self.free = chunk.0 + 1;
+    /// Gives a place back.
+    pub(super) fn give(&mut self, at: u32) {
+        self.unkeep(at);
+        self.keeps[at as usize].next = self.free;
+        self.free = at + 1;
     }
 
-    /// Keeps a chunk for its connection, as the newest unless it was kept before. Returns the owner of
-    /// the oldest chunk if one too many is kept now: it must go.
-    pub(super) fn keep(&mut self, chunk: ChunkIndex, owner: Slot) -> Option<Slot> {
-        let at = chunk.0 as usize;
+    /// Keeps a place for its connection, as the newest unless it was kept before. Returns the owner of
+    /// the oldest if one too many is kept now: it must go.
+    pub(super) fn keep(&mut self, number: u32, owner: Slot) -> Option<Slot> {
+        let at = number as usize;
         if self.keeps[at].kept {
             return None;
         }
         self.keeps[at] = Keep { owner: owner.0, next: 0, prev: self.newest, kept: true };
         if self.newest == 0 {
-            self.oldest = chunk.0 + 1;
+            self.oldest = number + 1;
         } else {
-            self.keeps[self.newest as usize - 1].next = chunk.0 + 1;
+            self.keeps[self.newest as usize - 1].next = number + 1;
         }
-        self.newest = chunk.0 + 1;
+        self.newest = number + 1;
         self.kept += 1;
         (self.kept > self.kept_max).then(|| Slot(self.keeps[self.oldest as usize - 1].owner))
     }
 
-    fn unkeep(&mut self, chunk: ChunkIndex) {
-        let Keep { next, prev, kept, .. } = self.keeps[chunk.0 as usize];
+    fn unkeep(&mut self, at: u32) {
+        let Keep { next, prev, kept, .. } = self.keeps[at as usize];
         if !kept {
             return;
         }
@@ -126,11 +114,59 @@ impl Chunks {
             0 => self.newest = prev,
             next => self.keeps[next as usize - 1].prev = prev,
         }
-        self.keeps[chunk.0 as usize] = Keep::default();
+        self.keeps[at as usize] = Keep::default();
         self.kept -= 1;
     }
 
-    /// The bytes of all chunks, for a batch of receives; a chunk begins at `start`.
+    /// Places that connections keep.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> u32 {
+        self.kept
+    }
+}
+
+/// All chunks of a shard.
+pub(super) struct Chunks {
+    bytes: Box<[u8]>,
+    states: Vec<State>,
+    pool: Pool,
+}
+
+impl Chunks {
+    /// Chunks of which so many may be kept, and behind them `more` bytes for other buffers.
+    pub(super) fn new(kept_max: u32, more: usize) -> Self {
+        let count = kept_max + u32::try_from(RECV_BATCH_MAX).unwrap_or(u32::MAX);
+        Self {
+            bytes: bytemuck::zeroed_slice_box(count as usize * CHUNK_BYTES + more),
+            states: vec![State::default(); count as usize],
+            pool: Pool::new(count, kept_max),
+        }
+    }
+
+    /// Where the bytes for other buffers begin.
+    pub(super) fn end(&self) -> usize {
+        self.states.len() * CHUNK_BYTES
+    }
+
+    /// A chunk as scratch. There is one for every receive of a batch, however many are kept.
+    pub(super) fn take(&mut self) -> ChunkIndex {
+        let at = self.pool.take();
+        self.states[at as usize] = State::default();
+        ChunkIndex(at)
+    }
+
+    /// Gives a chunk back.
+    pub(super) fn give(&mut self, chunk: ChunkIndex) {
+        self.pool.give(chunk.0);
+    }
+
+    /// Keeps a chunk for its connection, as the newest unless it was kept before. Returns the owner of
+    /// the oldest chunk if one too many is kept now: it must go.
+    pub(super) fn keep(&mut self, chunk: ChunkIndex, owner: Slot) -> Option<Slot> {
+        self.pool.keep(chunk.0, owner)
+    }
+
+    /// The bytes of all buffers, for a batch of receives; a chunk begins at `start`.
     pub(super) fn all(&mut self) -> &mut [u8] {
         &mut self.bytes
     }
@@ -149,7 +185,7 @@ impl Chunks {
     /// Chunks that connections keep.
     #[cfg(test)]
     pub(super) fn kept(&self) -> u32 {
-        self.kept
+        self.pool.kept()
     }
 }
 
@@ -159,7 +195,7 @@ mod tests {
 
     #[test]
     fn the_oldest_kept_chunk_goes_when_one_too_many_is_kept() {
-        let mut chunks = Chunks::new(2);
+        let mut chunks = Chunks::new(2, 0);
         let [first, second, third] = [1, 2, 3].map(|_| chunks.take());
         assert_eq!(chunks.keep(first, Slot(1)), None);
         assert_eq!(chunks.keep(second, Slot(2)), None);
@@ -173,7 +209,7 @@ mod tests {
 
     #[test]
     fn scratch_is_there_when_all_that_may_be_is_kept() {
-        let mut chunks = Chunks::new(3);
+        let mut chunks = Chunks::new(3, 0);
         for owner in 0..3 {
             let chunk = chunks.take();
             chunks.keep(chunk, Slot(owner));

@@ -97,6 +97,9 @@ impl<R: Ring> Shard<R> {
     /// Queues the last bytes, if the client can be told.
     fn say_farewell(&mut self, slot: Slot, phase: Phase, reason: CloseReason) {
         self.reply.clear();
+        if self.is_shaking(slot) {
+            return self.tls.deafen(slot);
+        }
         if phase == Phase::Handshake {
             match reason {
                 CloseReason::LoginLate => self.reply.extend_from_slice(REQUEST_TIMEOUT),
@@ -112,6 +115,9 @@ impl<R: Ring> Shard<R> {
         if !self.reply.is_empty() {
             self.table[slot].set(flag::TOLD);
             self.queue_reply(slot);
+        }
+        if reason != CloseReason::TlsRecord {
+            self.say_close_notify(slot);
         }
     }
 
@@ -177,6 +183,7 @@ impl<R: Ring> Shard<R> {
         }
         self.empty_outbox(slot);
         self.drop_chunk(slot);
+        self.end_tls(slot);
         self.wheel.clear(&mut self.table, slot);
         let conn = &mut self.table[slot];
         self.accept_sets.give(std::mem::take(&mut conn.accepts));
@@ -220,7 +227,7 @@ impl<R: Ring> Shard<R> {
     /// read once more: then it is not the client that is late.
     fn may_have_spoken(&mut self, slot: Slot) -> bool {
         let conn = &mut self.table[slot];
-        if conn.has(flag::READY | flag::WAITS_ASK | flag::ASK) {
+        if conn.has(flag::READY | flag::WAITS_ASK | flag::WAITS_TURN | flag::ASK) {
             return true;
         }
         let read_again = !conn.has(flag::LAST_READ);

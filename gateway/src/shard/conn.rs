@@ -78,6 +78,12 @@ pub(super) mod flag {
     pub(in crate::shard) const V1: u32 = 1 << 19;
     /// Its token does not allow every operation.
     pub(in crate::shard) const LIMITED: u32 = 1 << 24;
+    /// Speaks TLS.
+    pub(in crate::shard) const TLS: u32 = 1 << 25;
+    /// On the list of those whose TLS handshake waits for its turn.
+    pub(in crate::shard) const WAITS_TURN: u32 = 1 << 26;
+    /// Its TLS handshake may go on when it is read next.
+    pub(in crate::shard) const HAS_TURN: u32 = 1 << 27;
 }
 
 /// How a connection reads what it gets: what picks the bytes of a run, and where they begin.

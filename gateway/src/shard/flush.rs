@@ -18,6 +18,7 @@ use super::batch::Send;
 use super::conn::{Class, Conn, Phase, flag};
 use super::outbox::SlotList;
 use super::runs::RunIndex;
+use super::tls::Sealed;
 
 /// Members that one room is served before the next one has its turn.
 const ROOM_QUANTUM: u32 = 1024;
@@ -142,15 +143,16 @@ impl<R: Ring> Shard<R> {
     fn flush_outboxes(&mut self, left: &mut u32) {
         while *left > 0 {
             let Some(slot) = self.queues.writable.pop_front() else { break };
-            let conn = &mut self.table[slot];
+            let conn = &self.table[slot];
             if !conn.has(flag::WRITABLE) {
                 continue;
             }
-            if conn.batch == self.batch.number || self.batch.is_full() {
+            if conn.batch == self.batch.number || self.is_batch_full() {
                 self.queues.writable.push_front(slot);
                 self.submit();
                 continue;
             }
+            let conn = &mut self.table[slot];
             conn.clear(flag::WRITABLE);
             if conn.outbox == 0 || conn.has(flag::HELD | flag::POLL_WRITE) || conn.phase == Phase::Closing {
                 continue;
@@ -168,6 +170,7 @@ impl<R: Ring> Shard<R> {
                 messages: front.messages,
                 class,
                 from_outbox: true,
+                sealed: Sealed::default(),
             });
         }
         // Appending to an outbox whose front is in a batch could drop that front: not in the same batch.
@@ -178,7 +181,7 @@ impl<R: Ring> Shard<R> {
         while let Some(reply) = self.queues.replies.front() {
             let Reply { slot, generation, what } = *reply;
             let said_all = matches!(what, Said::All);
-            if self.batch.is_full() || (!said_all && self.table[slot].batch == self.batch.number) {
+            if self.is_batch_full() || (!said_all && self.table[slot].batch == self.batch.number) {
                 self.submit();
                 continue;
             }
@@ -201,7 +204,7 @@ impl<R: Ring> Shard<R> {
                 Said::Run(run) => {
                     let class = self.class(slot);
                     let bytes = self.bytes_of(run, class);
-                    self.push(Send { slot, run, offset: 0, bytes, messages: 0, class, from_outbox: false });
+                    self.push(whole(slot, run, bytes, 0, class));
                     self.batch.spent.push(run);
                 }
                 Said::All => {
@@ -384,7 +387,7 @@ impl<R: Ring> Shard<R> {
             self.append(slot, run);
             return;
         }
-        if self.table[slot].batch == self.batch.number || self.batch.is_full() {
+        if self.table[slot].batch == self.batch.number || self.is_batch_full() {
             self.submit();
             if self.table[slot].is_blocked() {
                 self.append(slot, run);
@@ -396,7 +399,7 @@ impl<R: Ring> Shard<R> {
             }
         }
         let bytes = self.bytes_of(run, class);
-        self.push(Send { slot, run, offset: 0, bytes, messages, class, from_outbox: false });
+        self.push(whole(slot, run, bytes, messages, class));
     }
 
     pub(super) fn bytes_of(&self, run: RunIndex, class: Class) -> u32 {
@@ -438,6 +441,11 @@ impl<R: Ring> Shard<R> {
         }
         self.runs.release(run);
     }
+}
+
+/// A send of a whole run.
+fn whole(slot: Slot, run: RunIndex, bytes: u32, messages: u32, class: Class) -> Send {
+    Send { slot, run, offset: 0, bytes, messages, class, from_outbox: false, sealed: Sealed::default() }
 }
 
 /// Lets an empty list begin at the front of its memory again: otherwise it would in time touch all of it.

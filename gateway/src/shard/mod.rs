@@ -33,6 +33,7 @@ mod runs;
 mod settings;
 mod thread;
 mod timers;
+mod tls;
 mod v1;
 
 #[cfg(test)]
@@ -64,6 +65,7 @@ use self::reports::Debts;
 use self::rooms::Rooms;
 use self::runs::Runs;
 use self::timers::Wheel;
+use self::tls::Tls;
 
 /// Most orders carried out in a turn.
 const ORDERS_PER_TURN_MAX: usize = 512;
@@ -96,6 +98,7 @@ pub struct Shard<R: Ring> {
     outboxes: Outboxes,
     queues: Queues,
     batch: Batch,
+    tls: Tls,
     debts: Debts,
     /// Connections to read, each once.
     ready: SlotList,
@@ -148,11 +151,14 @@ impl<R: Ring> Shard<R> {
         let array_bytes = settings.pinned_bytes_max.saturating_mul(2).max(16 << 20).saturating_add(echo_bytes_max);
         // Beside its outbox an echo connection may have a message whole and one begun.
         let outboxes = if echo_bytes_max > 0 { slots * 3 } else { slots };
+        let tls_bytes = Tls::buffer_bytes(&settings.listeners, settings.partials_max);
+        let chunks = Chunks::new(settings.partials_max, tls_bytes);
         Self {
             table: Table::new(slots),
             wheel: Wheel::new(),
             acceptor: Acceptor::new(settings.listeners.len(), settings.accepts_armed_max, settings.accept_rate),
-            chunks: Chunks::new(settings.partials_max),
+            tls: Tls::new(&settings.listeners, slots, settings.partials_max, &chunks),
+            chunks,
             accept_sets: AcceptSets::new(),
             rooms: Rooms::new(settings.rooms_max, slots, per_connection),
             runs: Runs::new(runs_max, array_bytes, [settings.pinned_bytes_max, echo_bytes_max]),

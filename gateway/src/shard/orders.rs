@@ -68,6 +68,7 @@ impl<R: Ring> Shard<R> {
             }
             Order::HoldAccepts { hold } => self.acceptor.hold(&mut self.ring, hold, &self.link.stats),
             Order::Drain { plan } => self.begin_drain(plan),
+            Order::Certificates { listener, config } => self.tls.configure(listener.into(), config),
         }
     }
 

@@ -147,6 +147,19 @@ impl Outboxes {
         true
     }
 
+    /// Puts what is left of something begun before all others: `bytes` of a run behind its first byte, with the last
+    /// bytes of so many messages; `false` when all entries are taken.
+    pub(super) fn put_begun(&mut self, number: u32, run: RunIndex, bytes: u32, messages: u32) -> bool {
+        if !self.put_first(number, run, bytes) {
+            return false;
+        }
+        let outbox = &mut self.places[number as usize - 1];
+        outbox.messages += messages;
+        let entry = &mut self.entries[outbox.head as usize - 1];
+        (entry.offset, entry.messages) = (1, messages);
+        true
+    }
+
     /// Moves all entries of the outbox `from` behind those of `number`, and gives `from` back.
     pub(super) fn take_over(&mut self, number: u32, from: u32) {
         let Outbox { head, tail, bytes, messages, .. } = std::mem::take(&mut self.places[from as usize - 1]);

@@ -37,6 +37,7 @@ impl<R: Ring> Shard<R> {
     /// Reads the connections that were ready when the turn began, each once; whether some are left.
     pub(super) fn receive(&mut self) -> bool {
         self.serve_ask_waiters();
+        self.serve_handshakes();
         let mut left = self.ready.len().min(RECVS_PER_TURN_MAX);
         while left > 0 {
             self.requests.clear();
@@ -59,7 +60,7 @@ impl<R: Ring> Shard<R> {
         }
         rewind(&mut self.ready);
         rewind(&mut self.wait_ask);
-        !self.ready.is_empty() || !(self.wait_ask.is_empty() || self.asks.is_empty())
+        self.has_handshakes() || !self.ready.is_empty() || !(self.wait_ask.is_empty() || self.asks.is_empty())
     }
 
     /// Adds a receive for a ready connection to the batch; serves it without one if it has a backlog.
@@ -72,14 +73,11 @@ impl<R: Ring> Shard<R> {
         if !self.may_read(slot) {
             return None;
         }
-        if self.table[slot].phase != Phase::Lingering && !self.table[slot].has(flag::ECHO) {
-            // Its next packet may be a question to control: not read before a buffer is there for it, or it would
-            // have to be kept in a chunk meanwhile.
-            if *reserved >= self.asks.len() {
-                self.wait_for_ask(slot);
-                return None;
-            }
-            *reserved += 1;
+        if self.table[slot].has(flag::TLS) {
+            return self.prepare_tls(slot, reserved);
+        }
+        if !self.reserve_ask(slot, reserved) {
+            return None;
         }
         let chunk = if let Some(chunk) = self.table[slot].chunk.checked_sub(1) {
             ChunkIndex(chunk)
@@ -103,8 +101,22 @@ impl<R: Ring> Shard<R> {
         Some((slot, chunk))
     }
 
+    /// The next packet of a connection may be a question to control: it is not read before a buffer is there for it, or
+    /// the packet would have to be kept in a chunk meanwhile.
+    pub(super) fn reserve_ask(&mut self, slot: Slot, reserved: &mut usize) -> bool {
+        if self.table[slot].phase == Phase::Lingering || self.table[slot].has(flag::ECHO) {
+            return true;
+        }
+        if *reserved >= self.asks.len() {
+            self.wait_for_ask(slot);
+            return false;
+        }
+        *reserved += 1;
+        true
+    }
+
     /// Whether the connection's input is wanted now.
-    fn may_read(&self, slot: Slot) -> bool {
+    pub(super) fn may_read(&self, slot: Slot) -> bool {
         let conn = &self.table[slot];
         matches!(conn.phase, Phase::Handshake | Phase::Login | Phase::Open | Phase::Lingering)
             && !(conn.has(flag::ASK) && conn.phase != Phase::Lingering)
@@ -133,6 +145,9 @@ impl<R: Ring> Shard<R> {
     }
 
     fn received(&mut self, slot: Slot, chunk: ChunkIndex, received: Received) {
+        if self.table[slot].has(flag::TLS) {
+            return self.received_tls(slot, chunk, received);
+        }
         if !self.owns(slot, chunk) {
             // It ended while the batch was worked off.
             return self.poll_readable(slot);
@@ -162,8 +177,9 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn poll_readable(&mut self, slot: Slot) {
-        if self.may_read(slot) && !self.table[slot].has(flag::POLL_READ | flag::READY | flag::ENDED | flag::WAITS_ASK) {
+    pub(super) fn poll_readable(&mut self, slot: Slot) {
+        const COMES_BY_ITSELF: u32 = flag::READY | flag::WAITS_ASK | flag::WAITS_TURN;
+        if self.may_read(slot) && !self.table[slot].has(COMES_BY_ITSELF | flag::POLL_READ | flag::ENDED) {
             let conn = &mut self.table[slot];
             conn.set(flag::POLL_READ);
             self.ring.poll_readable(slot, conn.generation);
@@ -171,7 +187,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Serves what lies in the chunk, and keeps what is left.
-    fn serve_chunk(&mut self, slot: Slot, chunk: ChunkIndex) {
+    pub(super) fn serve_chunk(&mut self, slot: Slot, chunk: ChunkIndex) {
         if self.table[slot].has(flag::DEAF) {
             self.look_for_close(slot, chunk);
             return;

@@ -11,6 +11,7 @@ use crate::sabotage::{Bug, planted};
 
 use super::blocks::Blocks;
 use super::conn::Class;
+use super::tls::Content;
 
 /// A run's place in the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +27,20 @@ enum Body {
     Message(Payload),
     /// Several messages, or a reply: bytes of the array.
     Block { unit: u32, class: u8, bytes: u32, websocket_start: u8 },
-    /// A reply: the same bytes for every transport. What is echoed has a bound of its own.
-    Reply { unit: u32, class: u8, bytes: u32, echo: bool },
+    /// Bytes for one connection, the same for every transport.
+    Own { unit: u32, class: u8, bytes: u32, kind: Kind },
+}
+
+/// What the bytes for one connection are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Reply,
+    /// What is echoed has a bound of its own.
+    Echo,
+    /// An alert of TLS.
+    Alert,
+    /// What TLS has made already.
+    Raw,
 }
 
 /// A run as goim v1's clients get it: a block of the array.
@@ -88,24 +101,50 @@ impl Runs {
 
     /// A run of a reply; `None` when the pool or the array is used up.
     pub(super) fn reply(&mut self, bytes: &[u8]) -> Option<RunIndex> {
-        self.said(bytes, false)
+        self.own(&[], bytes, Kind::Reply, 0)
     }
 
     /// A run of what is echoed; otherwise like a reply.
     pub(super) fn echo(&mut self, bytes: &[u8]) -> Option<RunIndex> {
-        self.said(bytes, true)
+        self.own(&[], bytes, Kind::Echo, 0)
     }
 
-    fn said(&mut self, bytes: &[u8], echo: bool) -> Option<RunIndex> {
+    /// A run of an alert, which TLS seals as one.
+    pub(super) fn alert(&mut self, alert: [u8; 2]) -> Option<RunIndex> {
+        self.own(&[], &alert, Kind::Alert, 0)
+    }
+
+    /// A run of what a TLS handshake says.
+    pub(super) fn handshake(&mut self, bytes: &[u8]) -> Option<RunIndex> {
+        self.own(&[], bytes, Kind::Raw, 0)
+    }
+
+    /// A run of the rest of what has been sealed, in which so many messages end. It is begun: a byte before
+    /// the rest stands for what has left.
+    pub(super) fn sealed(&mut self, rest: &[u8], messages: u32) -> Option<RunIndex> {
+        self.own(&[0], rest, Kind::Raw, messages)
+    }
+
+    fn own(&mut self, before: &[u8], bytes: &[u8], kind: Kind, messages: u32) -> Option<RunIndex> {
         if !self.has_place() {
             return None;
         }
-        let length = u32::try_from(bytes.len()).ok()?;
+        let length = u32::try_from(before.len() + bytes.len()).ok()?;
         let class = Blocks::class(length.div_ceil(UNIT));
         let unit = self.blocks.take(class)?;
-        let start = (unit * UNIT) as usize;
-        self.array[start..start + bytes.len()].copy_from_slice(bytes);
-        Some(self.put(Body::Reply { unit, class, bytes: length, echo }, 0))
+        let block = &mut self.array[(unit * UNIT) as usize..][..length as usize];
+        block[..before.len()].copy_from_slice(before);
+        block[before.len()..].copy_from_slice(bytes);
+        Some(self.put(Body::Own { unit, class, bytes: length, kind }, messages))
+    }
+
+    /// What TLS seals the run as; `None`: it goes as it is.
+    pub(super) fn content(&self, run: RunIndex) -> Option<Content> {
+        match &self.at(run).body {
+            Body::Own { kind: Kind::Raw, .. } => None,
+            Body::Own { kind: Kind::Alert, .. } => Some(Content::Alert),
+            _ => Some(Content::Data),
+        }
     }
 
     /// A run that joins messages whose inner packets have `inner_bytes` together.
@@ -179,7 +218,7 @@ impl Runs {
             (Body::Block { unit, bytes, websocket_start, .. }, Class::WebSocket) => {
                 (*unit, *bytes, usize::from(*websocket_start))
             }
-            (Body::Reply { unit, bytes, .. }, _) => (*unit, *bytes, 0),
+            (Body::Own { unit, bytes, .. }, _) => (*unit, *bytes, 0),
             (Body::Message(_) | Body::Block { .. }, Class::TcpV1 | Class::WebSocketV1) => return self.v1(run, class),
             (Body::Free(_), _) => unreachable!("a free run has no bytes"),
         };
@@ -221,7 +260,7 @@ impl Runs {
                 let from = (unit * UNIT) as usize;
                 self.array.copy_within(from + push::INNER_START..from + *bytes as usize, inner);
             }
-            Body::Reply { .. } | Body::Free(_) => unreachable!("only messages are counted"),
+            Body::Own { .. } | Body::Free(_) => unreachable!("only messages are counted"),
         }
         let websocket_start = v1::seal(&mut self.array[start..end]);
         self.places[run.0 as usize].v1 = Some(Translation { unit, class, websocket_start });
@@ -233,6 +272,9 @@ impl Runs {
     pub(super) fn messages_within(&self, run: RunIndex, class: Class, taken: u32) -> u32 {
         if self.at(run).messages == 0 {
             return 0;
+        }
+        if let Body::Own { bytes, .. } = &self.at(run).body {
+            return if taken == *bytes { self.at(run).messages } else { 0 };
         }
         let whole = self.bytes(run, class);
         // goim v1's packets are as long.
@@ -251,7 +293,7 @@ impl Runs {
 
     /// Which of the two bounds on pinned bytes holds for the run.
     fn account(&self, run: RunIndex) -> usize {
-        usize::from(matches!(self.at(run).body, Body::Reply { echo: true, .. }))
+        usize::from(matches!(self.at(run).body, Body::Own { kind: Kind::Echo, .. }))
     }
 
     /// Adds a reference of an outbox entry; `false` when too many bytes would be pinned.
@@ -292,7 +334,7 @@ impl Runs {
             self.blocks.give(unit, class);
         }
         match std::mem::replace(&mut entry.body, Body::Free(self.free)) {
-            Body::Block { unit, class, .. } | Body::Reply { unit, class, .. } => self.blocks.give(unit, class),
+            Body::Block { unit, class, .. } | Body::Own { unit, class, .. } => self.blocks.give(unit, class),
             Body::Message(_) => {}
             Body::Free(_) => unreachable!("a run is freed once"),
         }

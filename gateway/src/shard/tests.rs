@@ -16,5 +16,7 @@ mod sim;
 mod slow;
 mod steady;
 mod targets;
+pub(super) mod tls;
+mod tls_endings;
 mod v1;
 mod world;

@@ -13,6 +13,7 @@ use gateway::ids::{ConnWord, ShardIndex};
 use gateway::limits;
 use gateway::link::{ControlBell, ShardLink};
 use gateway::order::{Ask, Order, Report, Verdict};
+use gateway::tls::InForce;
 use halley_protocol::{operation, packet};
 use halley_ring::Slot;
 use http_body_util::BodyExt;
@@ -85,7 +86,7 @@ fn run_with_links(config: Config, links: Arc<[Arc<ShardLink>]>, test: impl Async
             api_v1: None,
         };
         let bell = Arc::new(bell::new_bell().expect("an eventfd"));
-        let (app, machine, commands) = start::assemble(config, bound, links, Arc::clone(&bell));
+        let (app, machine, commands) = start::assemble(config, bound, links, Arc::clone(&bell), InForce::default());
         machine::spawn(&machine, commands).expect("a pollable eventfd");
         let gateway = Gateway { router: api::router(&app), app, bell };
         monoio::time::timeout(PATIENCE, test(&gateway)).await.expect("nothing hangs");

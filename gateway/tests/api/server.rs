@@ -16,7 +16,7 @@ fn serve<T: Send + 'static>(connections_max: u32, client: impl FnOnce(SocketAddr
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("bound");
         let limits = HttpLimits { connections_max, head_max: Duration::from_millis(300) };
-        http::spawn(listener, gateway.router.clone(), limits).expect("serving");
+        http::spawn(listener, gateway.router.clone(), limits, || None).expect("serving");
         let thread = thread::spawn(move || client(address));
         while !thread.is_finished() {
             monoio::time::sleep(Duration::from_millis(5)).await;

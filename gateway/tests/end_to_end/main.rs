@@ -17,4 +17,5 @@ mod start;
 #[path = "../support/mod.rs"]
 mod support;
 mod systemd;
+mod tls;
 mod tokens;

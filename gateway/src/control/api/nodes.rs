@@ -26,18 +26,26 @@ pub(super) async fn weighted(State(app): State<Shared>, params: Params) -> Respo
         Some("web") => Vec::new(),
         _ => nodes.addresses.clone(),
     };
-    let port = |told: u16, transport| if told == 0 { app.bound.port(transport).unwrap_or(0) } else { told };
+    let port = |told: u16, transport, tls| if told == 0 { bound_port(&app, transport, tls).unwrap_or(0) } else { told };
     let own = if app.draining.load(Ordering::Relaxed) || own.is_empty() { vec![domain.clone()] } else { own };
     answer(without_zeroes(&[
         ("domain", domain.into()),
-        ("tcp_port", port(nodes.tcp_port, Transport::Tcp).into()),
-        ("ws_port", port(nodes.ws_port, Transport::Ws).into()),
-        ("wss_port", nodes.wss_port.into()),
+        ("tcp_port", port(nodes.tcp_port, Transport::Tcp, false).into()),
+        ("ws_port", port(nodes.ws_port, Transport::Ws, false).into()),
+        ("wss_port", port(nodes.wss_port, Transport::Ws, true).into()),
         ("heartbeat", nodes.heartbeat_s.into()),
         ("nodes", own.into()),
         ("backoff", backoff(nodes)),
         ("heartbeat_max", nodes.heartbeat_missed_max.into()),
     ]))
+}
+
+/// Port of the first listener of a transport with or without TLS.
+fn bound_port(app: &App, transport: Transport, tls: bool) -> Option<u16> {
+    let config = app.config();
+    let mut listeners = app.bound.listeners.iter().zip(&config.settings.listener);
+    let found = listeners.find(|((other, _), listener)| *other == transport && listener.tls.is_some() == tls);
+    found.map(|((_, address), _)| address.port())
 }
 
 fn backoff(nodes: &Nodes) -> Value {
@@ -131,9 +139,15 @@ fn saturated(time: Duration) -> u64 {
 fn instance(app: &App) -> Value {
     let config = app.config();
     let nodes = &config.settings.nodes;
-    let scheme = |transport| if transport == Transport::Tcp { "tcp" } else { "ws" };
-    let addresses =
-        app.bound.listeners.iter().map(|(transport, address)| format!("{}://{address}", scheme(*transport)));
+    let scheme = |transport, tls| match (transport, tls) {
+        (Transport::Tcp, false) => "tcp",
+        (Transport::Tcp, true) => "tls",
+        (Transport::Ws, false) => "ws",
+        (Transport::Ws, true) => "wss",
+    };
+    let listeners = app.bound.listeners.iter().zip(&config.settings.listener);
+    let addresses = listeners
+        .map(|((transport, address), listener)| format!("{}://{address}", scheme(*transport, listener.tls.is_some())));
     json!({
         "region": nodes.region,
         "zone": nodes.zone,

@@ -9,7 +9,7 @@ use halley_protocol::job::JobReject;
 use serde_json::{Map, Value, json};
 
 use super::Shared;
-use crate::reason::{CloseReason, DropReason, Reject};
+use crate::reason::{CloseReason, DropReason, Handshake, Reject};
 use crate::source::nodes::NodesStats;
 use crate::source::stats::{KafkaStats, Partition};
 use crate::stats::{Counter, ShardStats, Spread};
@@ -41,6 +41,7 @@ fn shard(stats: &ShardStats) -> Value {
         "logins": stats.logins.get(),
         "closes": named(values(&stats.closes), CloseReason::ALL.map(CloseReason::name)),
         "rejects": named(values(&stats.rejects), Reject::ALL.map(Reject::name)),
+        "tls_handshakes": named(values(&stats.tls_handshakes), Handshake::ALL.map(Handshake::name)),
         "enters": stats.enters.get(),
         "completions": stats.completions.get(),
         "allocations": stats.allocations.get(),

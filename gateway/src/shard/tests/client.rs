@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::io::{Read as _, Write as _};
+use std::sync::Arc;
 
 use halley_protocol::client as packets;
 use halley_protocol::halley::Kick;
@@ -11,6 +13,9 @@ use halley_protocol::push;
 use halley_protocol::websocket::{Opcode, client as websocket};
 use halley_protocol::{operation, packet::HEADER_BYTES};
 use halley_ring::sim::{ClientId, SimNet};
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 
 use crate::shard::{Dialect, Transport};
 
@@ -44,6 +49,9 @@ pub(super) struct Client {
     pub(super) bytes: u64,
     /// What it says leaves it only in drops ([`Self::drip`]).
     pub(super) drips: bool,
+    tls: Option<RefCell<ClientConnection>>,
+    /// How TLS has failed.
+    pub(super) tls_error: Option<rustls::Error>,
     unsaid: RefCell<VecDeque<u8>>,
 }
 
@@ -75,6 +83,8 @@ impl Client {
             got: Vec::new(),
             bytes: 0,
             drips: false,
+            tls: None,
+            tls_error: None,
             unsaid: RefCell::default(),
         }
     }
@@ -84,7 +94,58 @@ impl Client {
         Self { dialect, ..self }
     }
 
+    /// Connects over TLS and says nothing but what its handshake says first.
+    pub(super) fn connect_tls(net: &SimNet, listener: usize, transport: Transport, config: Arc<ClientConfig>) -> Self {
+        let mut client = Self::connect_silent(net, listener, transport);
+        client.begin_tls(config);
+        client
+    }
+
+    /// Begins a handshake.
+    pub(super) fn begin_tls(&mut self, config: Arc<ClientConfig>) {
+        let mut tls = ClientConnection::new(config, ServerName::try_from("gateway").expect("a name")).expect("right");
+        tls.set_buffer_limit(None);
+        self.tls = Some(RefCell::new(tls));
+        self.say_tls();
+    }
+
+    /// What has arrived of the stream under frames and packets.
+    pub(super) fn read_stream(&mut self) -> Vec<u8> {
+        let arrived = self.net.recv(self.id, usize::MAX);
+        self.open(arrived)
+    }
+
+    /// What TLS has to say goes out.
+    fn say_tls(&self) {
+        let Some(tls) = &self.tls else { return };
+        let mut records = Vec::new();
+        while tls.borrow().wants_write() {
+            tls.borrow_mut().write_tls(&mut records).expect("a list takes all");
+        }
+        if !records.is_empty() {
+            self.say_raw(&records);
+        }
+    }
+
+    /// Its TLS, to do something uncommon with.
+    pub(super) fn with_tls<R>(&self, act: impl FnOnce(&mut ClientConnection) -> R) -> R {
+        let done = act(&mut self.tls.as_ref().expect("it speaks TLS").borrow_mut());
+        self.say_tls();
+        done
+    }
+
     pub(super) fn say(&self, bytes: &[u8]) {
+        match &self.tls {
+            Some(tls) => {
+                tls.borrow_mut().writer().write_all(bytes).expect("no limit");
+                self.say_tls();
+            }
+            None => self.say_raw(bytes),
+        }
+    }
+
+    /// Says bytes as they are, whatever lies under the packets.
+    pub(super) fn say_raw(&self, bytes: &[u8]) {
         if self.drips || !self.unsaid.borrow().is_empty() {
             self.unsaid.borrow_mut().extend(bytes);
         } else {
@@ -162,6 +223,7 @@ impl Client {
     pub(super) fn read(&mut self, max: usize) {
         let arrived = self.net.recv(self.id, max);
         self.bytes += arrived.len() as u64;
+        let arrived = self.open(arrived);
         self.stream.extend(arrived);
         let stream = std::mem::take(&mut self.stream);
         let mut at = 0;
@@ -169,6 +231,27 @@ impl Client {
             at += bytes;
         }
         self.stream = stream[at..].to_vec();
+    }
+
+    /// The data of the records that have arrived; without TLS what has arrived.
+    fn open(&mut self, arrived: Vec<u8>) -> Vec<u8> {
+        let Some(tls) = &self.tls else { return arrived };
+        let (mut rest, mut data) = (&arrived[..], Vec::new());
+        while !rest.is_empty() {
+            let mut tls = tls.borrow_mut();
+            if tls.read_tls(&mut rest).expect("a slice can be read") == 0 {
+                // Behind a close there is nothing.
+                assert!(rest.is_empty(), "{} bytes behind the close", rest.len());
+            }
+            if let Err(error) = tls.process_new_packets() {
+                self.tls_error = Some(error);
+                break;
+            }
+            // Without data, or at the end, there is nothing more to read now.
+            let _ = tls.reader().read_to_end(&mut data);
+        }
+        self.say_tls();
+        data
     }
 
     /// Whether what has arrived ends within a frame or packet.

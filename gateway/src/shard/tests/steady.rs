@@ -9,7 +9,7 @@ use crate::alloc::allocations;
 use crate::dispatch::Target;
 
 /// Turns of the shard until it rests; what they allocated.
-fn turns(world: &mut World) -> u64 {
+pub(super) fn turns(world: &mut World) -> u64 {
     let before = allocations();
     let mut quiet = 0;
     while quiet < 3 {
@@ -19,7 +19,7 @@ fn turns(world: &mut World) -> u64 {
 }
 
 /// One round of everything a client does, with slow ones among them; what the shard allocated for it.
-fn load(world: &mut World, clients: &mut [Client]) -> u64 {
+pub(super) fn load(world: &mut World, clients: &mut [Client]) -> u64 {
     let mut allocated = 0;
     for number in 0..8 {
         for target in [Target::Room("room".into()), Target::All, Target::Keys(vec!["key-1".into(), "key-2".into()])] {

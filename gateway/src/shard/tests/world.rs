@@ -331,6 +331,7 @@ impl Shard<SimRing> {
         assert_eq!(self.open, 0, "open connections");
         assert_eq!(self.runs.live(), 0, "runs");
         assert_eq!(self.chunks.kept(), 0, "kept chunks");
+        assert_eq!(self.tls.in_use(), (0, 0, 0), "TLS sessions, kept inboxes, handshakes that wait");
         assert_eq!(self.accept_sets.in_use(), 0, "accept sets");
         assert_eq!(self.outboxes.in_use(), (0, 0), "outboxes and their entries");
         assert_eq!(self.rooms.in_use(), (0, 0, 0), "memberships, members' blocks, waiting messages");

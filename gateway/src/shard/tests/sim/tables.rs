@@ -14,7 +14,10 @@ const SEEDS_MAX: u64 = 60;
 
 /// Every reason there is.
 fn reasons() -> Vec<String> {
-    let closes = CloseReason::ALL.iter().map(|reason| format!("close {}", reason.name()));
+    // Keys and signatures of TLS are random beyond any seed: `shard/tests/tls_endings.rs` reaches these.
+    let of_tls = [CloseReason::TlsHandshake, CloseReason::TlsRecord, CloseReason::TlsWorn];
+    let closes = CloseReason::ALL.iter().filter(|reason| !of_tls.contains(reason));
+    let closes = closes.map(|reason| format!("close {}", reason.name()));
     let drops = DropReason::ALL.iter().map(|reason| format!("drop {}", reason.name()));
     let rejects = Reject::ALL.iter().map(|reject| format!("reject {}", reject.name()));
     closes.chain(drops).chain(rejects).collect()
