@@ -47,7 +47,7 @@ function drawKey({ key, connections }) {
   const kick = element("button", "danger", "Kick");
   kick.type = "button";
   kick.onclick = () => kickKey(key, connections.length);
-  head.append(element("h3", "name", key), push, kick);
+  head.append(element("h3", "name", key), push, kick, revokeButton({ key }, `key ${key}`));
   sheet.append(head, ...connections.map(connectionTerms));
   $("found").replaceChildren(sheet);
 }
@@ -95,7 +95,9 @@ function drawMember({ member, keys, more }) {
   );
   const push = element("a", "", "Push to the member");
   push.href = `#push/member/${member}`;
-  sheet.append(list, push);
+  const foot = element("div", "buttons", "");
+  foot.append(push, revokeButton({ member }, `member ${member}`));
+  sheet.append(list, foot);
   $("found").replaceChildren(sheet);
 }
 
@@ -104,10 +106,32 @@ async function kickKey(key, connections) {
   const reason = await confirm({ title: `Kick ${key}?`, text: `${what} closed with 4005. The client decides whether it comes back.`, yes: "Kick", asksReason: true });
   if (reason === null) return;
   try {
-    const { closed } = await call(`v1/connections/${encodeURIComponent(key)}?${new URLSearchParams({ reason })}`, { method: "DELETE" });
+    const { closed, told } = await call(`v1/connections/${encodeURIComponent(key)}?${new URLSearchParams({ reason })}`, { method: "DELETE" });
     $("found").replaceChildren();
-    say($("find-said"), `${count.format(closed)} ${closed === 1 ? "connection" : "connections"} of ${key} kicked`);
+    say($("find-said"), `${closedWords({ closed, told })} of ${key} kicked`);
   } catch (error) {
     say($("find-said"), error.message);
   }
+}
+
+/** Ends what somebody has, and refuses the tokens that were issued until now. */
+function revokeButton(whose, words) {
+  const button = element("button", "danger", "Revoke");
+  button.type = "button";
+  button.onclick = async () => {
+    const text = "Connections end with 4007, and tokens that were issued until now are refused for 24 hours, on every node.";
+    if ((await confirm({ title: `Revoke what ${words} has?`, text, yes: "Revoke" })) === null) return;
+    try {
+      say($("find-said"), `${closedWords(await call("v1/revocations", { method: "POST", body: whose }))} of ${words} revoked`);
+      $("found").replaceChildren();
+    } catch (error) {
+      say($("find-said"), error.message);
+    }
+  };
+  return button;
+}
+
+function closedWords({ closed, told }) {
+  const others = told ? ` here (${count.format(told)} other ${told === 1 ? "node" : "nodes"} told)` : "";
+  return `${count.format(closed)} ${closed === 1 ? "connection" : "connections"}${others}`;
 }

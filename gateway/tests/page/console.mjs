@@ -53,6 +53,9 @@ await drive("console", {}, async (page) => {
   await page.click('nav a[href="#nodes"]');
   await page.until("this node", `/this node/.test(${text("#nodes-list")}) && /up/.test(${text("#nodes-list")})`);
 
+  await page.click("#reload");
+  await page.until("a reload that changes nothing", `/nothing has changed/.test(${text("#nodes-done")})`);
+
   await page.click('nav a[href="#connections"]');
   await page.until("the connections' view", `!${query("#connections")}.hidden`);
   await page.click('#find-form label:has([value="member"])');
