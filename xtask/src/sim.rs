@@ -13,7 +13,8 @@ const WORDS: &str = "HALLEY_SIM";
 /// How to call it.
 pub(crate) const USAGE: &str = "\
 Usage: cargo xtask sim --seed S [--events N | --seconds SIMULATED | --only N,N,…]
-       cargo xtask sim --seeds N      the standard stories of the seeds 0..N
+       cargo xtask sim --seeds N      the standard stories of the seeds 0..N; A..B begins elsewhere
+       cargo xtask sim --seeds N --seconds SIMULATED   long stories, with quiet hours among busy ones
        cargo xtask sim --sabotage     every planted bug, and how soon it is found
        cargo xtask sim --tables       writes docs/testing/reasons.md anew
 The last line is `trace HASH`: the same for the same seed. Exit 1 with a failing seed, its last events and a short script.";
@@ -62,11 +63,14 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> bool {
 
 fn is_understood(words: &[&str]) -> bool {
     let number = |text: &str| text.parse::<u64>().is_ok();
+    let range = |text: &str| text.split_once("..").map_or_else(|| number(text), |(a, b)| number(a) && number(b));
     match words {
         ["--sabotage" | "--tables"] => true,
-        ["--seeds" | "--seed", n] => number(n),
+        ["--seeds", seeds] => range(seeds),
+        ["--seeds", seeds, "--seconds", n] => range(seeds) && number(n),
+        ["--seed", n] => number(n),
         ["--seed", seed, "--events" | "--seconds", n] => number(seed) && number(n),
-        ["--seed", seed, "--only", list] => number(seed) && list.split(',').all(number),
+        ["--seed", seed, "--only" | "--only-long", list] => number(seed) && list.split(',').all(number),
         _ => false,
     }
 }
@@ -77,10 +81,19 @@ mod tests {
 
     #[test]
     fn only_whole_calls_are_understood() {
-        for good in ["--seeds 5", "--seed 1", "--seed 1 --events 9", "--seed 1 --seconds 9", "--seed 1 --only 3,7"] {
+        for good in [
+            "--seeds 5",
+            "--seed 1",
+            "--seed 1 --events 9",
+            "--seed 1 --seconds 9",
+            "--seed 1 --only 3,7",
+            "--seeds 4..9 --seconds 3",
+        ] {
             assert!(is_understood(&good.split(' ').collect::<Vec<_>>()), "{good}");
         }
-        for bad in ["--seeds", "--seeds many", "--seed 1 --only 3,", "--seed 1 --events", "--seconds 9", ""] {
+        for bad in
+            ["--seeds", "--seeds many", "--seeds 3..", "--seed 1 --only 3,", "--seed 1 --events", "--seconds 9", ""]
+        {
             assert!(!is_understood(&bad.split(' ').collect::<Vec<_>>()), "{bad}");
         }
     }

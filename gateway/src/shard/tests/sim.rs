@@ -7,6 +7,7 @@ mod actor;
 mod checks;
 mod command;
 mod dice;
+mod echo;
 mod events;
 mod harm;
 mod living;
@@ -14,10 +15,11 @@ mod plan;
 mod run;
 mod shadow;
 mod source;
+mod spells;
 mod story;
 mod tables;
 
-use self::command::{Sum, seeds};
+use self::command::seeds;
 use self::run::{EVENTS, Script, tell};
 use crate::sabotage::{Bug, plant};
 
@@ -30,8 +32,10 @@ const CLIENTS: usize = 10;
 #[test]
 fn command() {
     command::obey();
-    let Sum { endings, failure } = seeds(SEEDS);
-    assert!(failure.is_none(), "{failure:?}");
+    let mut endings = std::collections::BTreeMap::new();
+    let told = seeds(0..SEEDS, &Script::Events(EVENTS), |seed, ending| drop(endings.insert(seed, ending)));
+    assert!(told.is_ok(), "{told:?}");
+    let endings: Vec<_> = endings.into_values().collect();
     assert!(endings.iter().all(|ending| ending.clients.iter().all(|clients| *clients >= CLIENTS)));
     let (table, missing) = tables::reached(&endings);
     assert!(missing.is_empty(), "no standard seed reaches {missing:?}");
@@ -47,6 +51,15 @@ fn the_same_seed_gives_the_same_trace_and_another_one_another() {
     let trace = |seed| tell(seed, &Script::Events(600)).expect("a clean seed").trace;
     assert_eq!(trace(3), trace(3));
     assert_ne!(trace(3), trace(4));
+}
+
+#[test]
+fn hours_in_which_little_happens_are_told_in_no_time() {
+    let hour = 3_600_000;
+    for seed in 0..6 {
+        let ending = tell(seed, &Script::Until(10 * hour)).expect("a clean seed");
+        assert!((10 * hour..15 * hour).contains(&ending.simulated_ms), "a spell has at most four hours");
+    }
 }
 
 #[test]

@@ -136,6 +136,8 @@ pub(super) struct Actor {
     pub(super) accepted_ms: Option<u64>,
     /// When the last login or heartbeat that was answered was said, and when its answer came.
     pub(super) heartbeat_ms: (u64, u64),
+    /// When the last heartbeat of a quiet spell was said.
+    pub(super) beat_ms: u64,
 }
 
 impl Actor {
@@ -163,6 +165,7 @@ impl Actor {
             connected_ms: now_ms,
             accepted_ms: None,
             heartbeat_ms: (now_ms, now_ms),
+            beat_ms: now_ms,
         }
     }
 

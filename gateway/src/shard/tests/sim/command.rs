@@ -1,7 +1,8 @@
 //! The simulation as a command: `cargo xtask sim`, whose words come in the environment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
+use std::ops::Range;
 use std::process::exit;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,15 +21,20 @@ pub(super) fn obey() {
     let Ok(words) = std::env::var(WORDS) else { return };
     let words: Vec<&str> = words.split_whitespace().collect();
     let number = |text: &str| -> u64 { text.parse().unwrap_or_else(|_| refuse(&words)) };
+    let range = |text: &str| match text.split_once("..") {
+        Some((from, to)) => number(from)..number(to),
+        None => 0..number(text),
+    };
     let passed = match words[..] {
         ["--sabotage"] => tables::sabotage(),
-        ["--seeds", seeds] => many(number(seeds)),
+        ["--seeds", seeds] => many(range(seeds), &Script::Events(EVENTS)),
+        ["--seeds", seeds, "--seconds", seconds] => many(range(seeds), &Script::Until(number(seconds) * 1000)),
         ["--seed", seed] => one(number(seed), &Script::Events(EVENTS)),
         ["--seed", seed, "--events", events] => one(number(seed), &Script::Events(number(events))),
         ["--seed", seed, "--seconds", seconds] => one(number(seed), &Script::Until(number(seconds) * 1000)),
-        ["--seed", seed, "--only", list] => {
-            let numbers = list.split(',').filter(|number| !number.is_empty()).map(number).collect();
-            one(number(seed), &Script::Only(numbers))
+        ["--seed", seed, "--only", list] => one(number(seed), &Script::Only(list.split(',').map(number).collect())),
+        ["--seed", seed, "--only-long", list] => {
+            one(number(seed), &Script::OnlyLong(list.split(',').map(number).collect()))
         }
         _ => refuse(&words),
     };
@@ -43,9 +49,9 @@ fn refuse(words: &[&str]) -> ! {
 fn one(seed: u64, script: &Script) -> bool {
     match tell(seed, script) {
         Ok(ending) => {
-            let Ending { trace, simulated_ms, clients, reached } = ending;
+            let Ending { trace, events, simulated_ms, clients, reached } = ending;
             println!(
-                "seed {seed}: {} simulated seconds, up to {} TCP and {} WebSocket clients, and {} and {} of goim v1",
+                "seed {seed}: {events} events in {} simulated seconds, up to {} TCP and {} WebSocket clients, and {} and {} of goim v1",
                 simulated_ms / 1000,
                 clients[0],
                 clients[1],
@@ -63,59 +69,66 @@ fn one(seed: u64, script: &Script) -> bool {
     }
 }
 
-/// What is known after many seeds.
-pub(super) struct Sum {
-    /// By seed.
-    pub(super) endings: Vec<Ending>,
-    pub(super) failure: Option<Failure>,
-}
+/// Seeds between two words about how far it has come.
+const TELL_EVERY: u64 = 1000;
 
-/// Tells the standard stories of the first seeds, on all processors; the first failure ends it.
-pub(super) fn seeds(count: u64) -> Sum {
-    let next = AtomicU64::new(0);
-    let told = Mutex::new((Vec::new(), None::<Failure>));
+/// Tells the stories of these seeds on all processors, and hands over their endings in any order; the first failure
+/// ends it.
+pub(super) fn seeds(
+    range: Range<u64>,
+    script: &Script,
+    ending: impl FnMut(u64, Ending) + Send,
+) -> Result<(), Box<Failure>> {
+    let next = AtomicU64::new(range.start);
+    let told = Mutex::new((ending, Ok(())));
     let tellers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..tellers {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= count {
+                    if seed >= range.end {
                         return;
                     }
-                    let ending = tell(seed, &Script::Events(EVENTS));
+                    let ending = tell(seed, script);
                     let mut told = told.lock().expect("no teller panics");
                     match ending {
-                        Ok(ending) => told.0.push((seed, ending)),
+                        Ok(ending) => told.0(seed, ending),
                         Err(failure) => {
-                            next.store(count, Ordering::Relaxed);
-                            told.1.get_or_insert(failure);
+                            next.store(range.end, Ordering::Relaxed);
+                            told.1 = std::mem::replace(&mut told.1, Ok(())).and(Err(Box::new(failure)));
                         }
                     }
                 }
             });
         }
     });
-    let (mut endings, failure) = told.into_inner().expect("no teller panics");
-    endings.sort_by_key(|(seed, _)| *seed);
-    Sum { endings: endings.into_iter().map(|(_, ending)| ending).collect(), failure }
+    told.into_inner().expect("no teller panics").1
 }
 
-fn many(count: u64) -> bool {
+fn many(range: Range<u64>, script: &Script) -> bool {
     let began = Instant::now();
-    let Sum { endings, failure } = seeds(count);
-    if let Some(failure) = failure {
-        report(failure);
+    let (mut simulated_ms, mut events, mut reached) = (0, 0, BTreeSet::new());
+    let mut traces = BTreeMap::new();
+    let told = seeds(range, script, |seed, ending| {
+        simulated_ms += ending.simulated_ms;
+        events += ending.events;
+        reached.extend(ending.reached);
+        traces.insert(seed, ending.trace);
+        let done = traces.len() as u64;
+        if done.is_multiple_of(TELL_EVERY) {
+            eprintln!("{done} seeds, {} simulated hours, {:?}", simulated_ms / 3_600_000, began.elapsed());
+        }
+    });
+    if let Err(failure) = told {
+        report(*failure);
         return false;
     }
-    let hours = endings.iter().map(|ending| ending.simulated_ms).sum::<u64>() / 3_600_000;
-    let reached: BTreeSet<_> = endings.iter().flat_map(|ending| ending.reached.iter().cloned()).collect();
-    println!("{count} seeds, {hours} simulated hours, {} events, {:?}", count * EVENTS, began.elapsed());
+    let (seeds, hours) = (traces.len(), simulated_ms / 3_600_000);
+    println!("{seeds} seeds, {hours} simulated hours, {events} events, {:?}", began.elapsed());
     println!("reached: {}", reached.into_iter().collect::<Vec<_>>().join(", "));
     let mut trace = Trace::new();
-    for ending in &endings {
-        trace.write_u64(ending.trace);
-    }
+    traces.values().for_each(|seed| trace.write_u64(*seed));
     println!("trace {:016x}", trace.finish());
     true
 }
@@ -124,10 +137,16 @@ fn many(count: u64) -> bool {
 fn report(failure: Failure) {
     println!("seed {} fails: {}", failure.seed, failure.message);
     println!("\nthe last events:\n{}", failure.words.join("\n"));
-    let events = failure.script.len();
+    let (events, trace) = (failure.script.len(), failure.trace);
     let least = shrink(failure);
     println!("\n{events} events shrunk to {}: {}", least.script.len(), least.message);
     println!("{}", least.words.join("\n"));
     let numbers: Vec<_> = least.script.iter().map(ToString::to_string).collect();
-    println!("\ncargo xtask sim --seed {} --only {}", least.seed, numbers.join(","));
+    let only = match (numbers.is_empty(), least.long) {
+        (true, _) => "--events 0".to_owned(),
+        (false, false) => format!("--only {}", numbers.join(",")),
+        (false, true) => format!("--only-long {}", numbers.join(",")),
+    };
+    println!("\ncargo xtask sim --seed {} {only}", least.seed);
+    println!("trace {trace:016x}");
 }

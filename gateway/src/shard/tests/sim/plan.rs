@@ -107,6 +107,23 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Deadlines as long as they are outside, for a story of hours: who keeps to them stays.
+    pub(super) fn lengthen(&mut self, seed: u64) {
+        let dice = &mut Dice::new(seed, u64::MAX - 2);
+        for listener in &mut self.setup.listeners {
+            let minutes = dice.pick(&[1, 8, 8]) * 60_000;
+            if listener.heartbeat_ms_max > 1 << 30 {
+                listener.heartbeat_ms_max = 8 * 60_000;
+            } else if dice.once_in(2) {
+                let stall_ms_max = dice.pick(&[600, 15_000]);
+                (listener.login_ms_max, listener.stall_ms_max, listener.heartbeat_ms_max) =
+                    (5000, stall_ms_max, minutes);
+            }
+        }
+    }
+}
+
 pub(super) fn weather(dice: &mut Dice, calm: bool) -> Weather {
     let mut chance = |most: usize| u8::try_from(if dice.once_in(2) { 0 } else { dice.below(most) }).expect("small");
     Weather {

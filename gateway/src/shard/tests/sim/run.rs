@@ -21,16 +21,31 @@ const ATTEMPTS_MAX: usize = 1500;
 pub(super) enum Script {
     /// The first so many.
     Events(u64),
-    /// As many as it takes for so many milliseconds of the story's clock to pass.
+    /// As many as it takes for so many milliseconds of the story's clock to pass, quiet spells among them.
     Until(u64),
     /// These.
     Only(Vec<u64>),
+    /// These, of a story with quiet spells.
+    OnlyLong(Vec<u64>),
+}
+
+impl Script {
+    /// Nothing is left out, not what comes before the first event either: the story of echo connections.
+    fn is_whole(&self) -> bool {
+        matches!(self, Self::Events(_) | Self::Until(_))
+    }
+
+    pub(super) fn is_long(&self) -> bool {
+        matches!(self, Self::Until(_) | Self::OnlyLong(_))
+    }
 }
 
 /// A story that failed.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) seed: u64,
+    /// With quiet spells.
+    pub(super) long: bool,
     /// Every event up to the one at which it failed.
     pub(super) script: Vec<u64>,
     /// What failed, and where.
@@ -38,6 +53,8 @@ pub(super) struct Failure {
     place: String,
     /// The last events in plain words.
     pub(super) words: Vec<String>,
+    /// Of what came before it failed.
+    pub(super) trace: u64,
 }
 
 #[derive(Default)]
@@ -45,6 +62,7 @@ struct Progress {
     told: bool,
     script: Vec<u64>,
     words: VecDeque<String>,
+    trace: u64,
     message: String,
     place: String,
 }
@@ -58,9 +76,10 @@ pub(super) fn tell(seed: u64, script: &Script) -> Result<Ending, Failure> {
     catch_messages();
     PROGRESS.set(Progress { told: true, ..Progress::default() });
     let ending = panic::catch_unwind(AssertUnwindSafe(|| {
-        let mut story = Story::new(seed);
+        let echoes = if script.is_whole() { super::echo::play(seed) } else { 0 };
+        let mut story = Story::new(seed, script.is_long());
         let mut only = match script {
-            Script::Only(numbers) => numbers.clone().into_iter(),
+            Script::Only(numbers) | Script::OnlyLong(numbers) => numbers.clone().into_iter(),
             _ => Vec::new().into_iter(),
         };
         for number in 0.. {
@@ -68,19 +87,25 @@ pub(super) fn tell(seed: u64, script: &Script) -> Result<Ending, Failure> {
                 Script::Events(events) if number >= *events => break,
                 Script::Until(ms) if story.world.now_ms >= *ms => break,
                 Script::Events(_) | Script::Until(_) => number,
-                Script::Only(_) => match only.next() {
+                Script::Only(_) | Script::OnlyLong(_) => match only.next() {
                     Some(number) => number,
                     None => break,
                 },
             };
             PROGRESS.with_borrow_mut(|progress| progress.script.push(number));
             let words = story.play(number);
-            PROGRESS.with_borrow_mut(|progress| progress.note(format!("{number:>6} {words}")));
+            PROGRESS.with_borrow_mut(|progress| {
+                progress.note(format!("{number:>6} {words}"));
+                progress.trace = story.trace();
+            });
         }
-        story.finish()
+        let mut ending = story.finish();
+        ending.trace ^= echoes;
+        ending
     }));
-    let Progress { script, words, message, place, .. } = PROGRESS.take();
-    ending.map_err(|_| Failure { seed, script, message, place, words: words.into() })
+    let Progress { script: told, words, trace, message, place, .. } = PROGRESS.take();
+    let long = script.is_long();
+    ending.map_err(|_| Failure { seed, long, script: told, message, place, words: words.into(), trace })
 }
 
 impl Progress {
@@ -122,7 +147,8 @@ pub(super) fn shrink(failure: Failure) -> Failure {
             attempts += 1;
             let mut script = least.script.clone();
             script.drain(at..script.len().min(at + chunk));
-            match tell(least.seed, &Script::Only(script)) {
+            let script = if least.long { Script::OnlyLong(script) } else { Script::Only(script) };
+            match tell(least.seed, &script) {
                 Err(failure) if failure.place == least.place => (least, shorter) = (failure, true),
                 _ => at += chunk,
             }

@@ -28,10 +28,14 @@ const REST_EVERY: u64 = 250;
 /// Times in a row that a source is turned away with the shards at rest, before it is stuck.
 const REFUSED_MAX: u64 = 64;
 
+/// Events between two quiet spells, on average.
+const SPELL_EVERY: usize = 300;
+
 /// What is left of a story.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ending {
     pub(super) trace: u64,
+    pub(super) events: u64,
     /// Reasons that it reached.
     pub(super) reached: BTreeSet<String>,
     /// Milliseconds of its own clock.
@@ -65,9 +69,12 @@ pub(super) struct Story {
     pub(super) policy: Policy,
     /// Settings that the shards were given, the newest last.
     pub(super) reloads: Vec<Arc<Reloadable>>,
+    /// Has quiet spells.
+    long: bool,
     pub(super) key_policy_replaces: bool,
     pub(super) tokens: bool,
     trace: Trace,
+    events: u64,
     clients: [usize; 4],
 }
 
@@ -76,8 +83,12 @@ const CLASSES: [(Transport, bool); 4] =
     [(Transport::Tcp, false), (Transport::WebSocket, false), (Transport::Tcp, true), (Transport::WebSocket, true)];
 
 impl Story {
-    pub(super) fn new(seed: u64) -> Self {
-        let Plan { setup, calm, weather, asks, rooms, tokens } = Plan::new(seed);
+    pub(super) fn new(seed: u64, long: bool) -> Self {
+        let mut plan = Plan::new(seed);
+        if long {
+            plan.lengthen(seed);
+        }
+        let Plan { setup, calm, weather, asks, rooms, tokens } = plan;
         let shadow = Shadow::new(setup.policy.key_connections_max);
         let key_policy_replaces = setup.policy.key_policy == crate::control::decide::KeyPolicy::Replace;
         let policy = setup.policy.clone();
@@ -105,18 +116,21 @@ impl Story {
             draining: false,
             policy,
             reloads: Vec::new(),
+            long,
             key_policy_replaces,
             tokens,
             trace: Trace::new(),
+            events: 0,
             clients: [0; 4],
         }
     }
 
     /// One event, the turns that follow it, and perhaps a rest; what happened, in plain words.
     pub(super) fn play(&mut self, number: u64) -> String {
+        self.events += 1;
         self.dice = Dice::new(self.seed, number);
         self.world.net.reseed(self.dice.next());
-        let words = self.event(number);
+        let words = if self.long && self.dice.once_in(SPELL_EVERY) { self.spell() } else { self.event(number) };
         for _ in 0..self.dice.below(4) {
             self.round();
         }
@@ -137,10 +151,15 @@ impl Story {
         self.end();
         Ending {
             trace: self.trace.finish(),
+            events: self.events,
             reached: self.reached(),
             simulated_ms: self.world.now_ms,
             clients: self.clients,
         }
+    }
+
+    pub(super) fn trace(&self) -> u64 {
+        self.trace.finish()
     }
 
     /// Turns of the shards in any order, and perhaps control; readers read, byte-wise speakers speak.
