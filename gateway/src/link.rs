@@ -12,30 +12,10 @@ use crate::order::{Order, Report};
 use crate::sabotage::{Bug, planted};
 use crate::stats::ShardStats;
 
-/// A sleeper's flag: set before sleeping, taken by whoever puts something into its queue.
-///
-/// The sleeper stores `true`, looks at its queue once more, then sleeps. The other side puts, then
-/// swaps to `false`, and rings if it was `true`. All operations are sequentially consistent: either
-/// the sleeper sees the item or the other side sees the flag.
-#[derive(Debug, Default)]
-pub struct Parked(AtomicBool);
+mod parked;
 
-impl Parked {
-    /// Announces sleep. The caller must look at its queue after this and before sleeping.
-    pub fn park(&self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-
-    /// The sleeper is awake.
-    pub fn unpark(&self) {
-        self.0.store(false, Ordering::SeqCst);
-    }
-
-    /// Called after putting an item: whether the sleeper must be rung.
-    pub fn take(&self) -> bool {
-        self.0.swap(false, Ordering::SeqCst)
-    }
-}
+use self::parked::Owes;
+pub use self::parked::Parked;
 
 /// What one shard and the rest of the process share.
 ///
@@ -54,7 +34,7 @@ pub struct ShardLink {
     weight: CachePadded<AtomicUsize>,
     parked: CachePadded<Parked>,
     /// The shard holds reports that found the queue full; ring it after draining.
-    owes: CachePadded<AtomicBool>,
+    owes: CachePadded<Owes>,
     bell: OnceLock<Bell>,
     /// The shard's counters, written by the shard alone.
     pub stats: ShardStats,
@@ -162,8 +142,7 @@ impl ShardLink {
 
     /// Called by control after it drained reports: lets a shard that found the queue full go on.
     pub fn collect_debts(&self) {
-        let owed = self.owes.load(Ordering::SeqCst) && self.owes.swap(false, Ordering::SeqCst);
-        if owed && !planted(Bug::DebtorSleeps) {
+        if self.owes.collect() && !planted(Bug::DebtorSleeps) {
             self.wake();
         }
     }
@@ -224,14 +203,10 @@ impl ShardLink {
     /// Announces sleep, and says whether the shard may sleep: not when orders are waiting, nor when it owes
     /// reports (`owing`) and control has made room since the last attempt.
     pub fn park(&self, owing: bool) -> bool {
-        self.parked.park();
-        let room_made = owing && !self.owes.load(Ordering::SeqCst);
-        let nothing_waits = self.orders.is_empty() && self.pushes.is_empty() || planted(Bug::ParkWithoutLook);
-        let may_sleep = nothing_waits && !room_made;
-        if !may_sleep {
-            self.parked.unpark();
-        }
-        may_sleep
+        self.parked.park_unless(|| {
+            let orders_wait = !(self.orders.is_empty() && self.pushes.is_empty()) && !planted(Bug::ParkWithoutLook);
+            orders_wait || owing && self.owes.are_collected()
+        })
     }
 
     /// The shard is awake.
@@ -243,7 +218,7 @@ impl ShardLink {
     #[allow(clippy::result_large_err, reason = "the report goes back to its owner")]
     pub fn put_report(&self, report: Report) -> Result<(), Report> {
         self.reports.push(report).or_else(|report| {
-            self.owes.store(true, Ordering::SeqCst);
+            self.owes.owe();
             // Control may have drained in between and not seen the flag: try once more.
             self.reports.push(report)
         })

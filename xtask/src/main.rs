@@ -12,7 +12,7 @@ mod torture;
 use std::{
     env,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
 };
 
 const USAGE: &str = "\
@@ -26,7 +26,8 @@ Commands:
   forecast  whether the report of halley-tune is right, with limits set on purpose: [--programs FOLDER] [--json FILE]
   kafka   a real broker on loopback: up [PROPERTY...], topic NAME PARTITIONS, down, fetch (what up needs)
   torture the real server under cut links, kills, stops and want: [--minutes M] [--server BINARY]
-  sim     a whole gateway on a simulated kernel: --seed S (--events N | --seconds SIMULATED), --seeds N, --sabotage
+  sim     a whole gateway on a simulated kernel: --seed S (--events N | --seconds SIMULATED), --seeds N [--seconds …], --sabotage
+  mutants the simulation and the tests against one change of the source at a time: [--part K/N] [--list] [PATH]...
   tidy    the rules of style that a program can check";
 
 fn main() -> ExitCode {
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         ["fuzz", ref arguments @ ..] => exit(fuzz::run(&root(), arguments)),
         ["dist"] => exit(dist::run(&root(), "dist")),
         ["dist", "--profile", profile] => exit(dist::run(&root(), profile)),
+        ["mutants", ref arguments @ ..] => exit(mutants(&root(), arguments)),
         ["kafka", ref arguments @ ..] => exit(broker::run(&root(), arguments)),
         ["forecast", ref arguments @ ..] => exit(forecast::run(&root(), arguments)),
         ["forecast-inside", ref arguments @ ..] => exit(forecast::inside(arguments)),
@@ -54,6 +56,13 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// A program of its own, for it reads Rust; this one builds in no time.
+fn mutants(root: &Path, arguments: &[&str]) -> bool {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["run", "--quiet", "--locked", "--package", "mutation", "--"]).args(arguments).current_dir(root);
+    command.status().is_ok_and(|status| status.success())
 }
 
 fn exit(passed: bool) -> ExitCode {

@@ -1,0 +1,1 @@
+//! Nothing but tests: `tests/waking.rs` runs the gateway's waking under loom.
