@@ -81,13 +81,24 @@ impl Tree {
 
     /// Builds the crate's tests with all changes that compile; the program, and the changes it lacks.
     pub(crate) fn build(&self, sources: &[Source]) -> io::Result<(PathBuf, BTreeSet<usize>)> {
-        let mut left_out = BTreeSet::new();
+        // What did not compile the last time is not tried again.
+        let known = self.target.join("mutation-left-out");
+        let before = fs::read_to_string(&known).unwrap_or_default();
+        let before: BTreeSet<&str> = before.lines().collect();
+        let all = sources.iter().flat_map(|source| source.mutants.iter().map(move |mutant| (source, mutant)));
+        let names: Vec<_> = all.map(|(source, mutant)| (mutant.number, place(source, mutant))).collect();
+        let mut left_out: BTreeSet<_> =
+            names.iter().filter(|(_, name)| before.contains(&**name)).map(|(number, _)| *number).collect();
         let mut near = 500;
         for _ in 0..ROUNDS_MAX {
             let regions = self.write(sources, &left_out)?;
             let before = left_out.len();
             match self.compile()? {
-                Ok(program) => return Ok((program, left_out)),
+                Ok(program) => {
+                    let lines = names.iter().filter(|(number, _)| left_out.contains(number)).map(|(_, name)| &**name);
+                    fs::write(&known, lines.collect::<Vec<_>>().join("\n"))?;
+                    return Ok((program, left_out));
+                }
                 Err(errors) => {
                     let leaves = |number: usize| {
                         let mut all = sources.iter().flat_map(|source| &source.mutants);
@@ -155,6 +166,11 @@ impl Tree {
             None => Ok(Err(errors)),
         }
     }
+}
+
+/// A change's name for as long as its source stays as it is.
+fn place(source: &Source, mutant: &Mutant) -> String {
+    format!("{}:{} {}", source.path, mutant.line, mutant.what)
 }
 
 type Regions = Vec<(usize, Range<usize>)>;
