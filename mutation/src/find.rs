@@ -139,9 +139,8 @@ impl Finder<'_> {
 
     fn statement(&mut self, stmt: &Stmt, is_last: bool) {
         let removable = match stmt {
-            Stmt::Expr(_, Some(_)) => true,
+            Stmt::Expr(_, Some(_)) | Stmt::Expr(Expr::ForLoop(_) | Expr::While(_), None) => true,
             Stmt::Expr(Expr::If(one), None) => one.else_branch.is_none() || !is_last,
-            Stmt::Expr(Expr::ForLoop(_) | Expr::While(_), None) => true,
             Stmt::Expr(Expr::Match(_) | Expr::Block(_) | Expr::Loop(_), None) => !is_last,
             Stmt::Macro(call) => {
                 let name = call.mac.path.segments.last().map(|segment| segment.ident.to_string());
@@ -323,12 +322,10 @@ fn others(operator: &BinOp) -> &'static [&'static str] {
         BinOp::And(_) => &["||"],
         BinOp::Or(_) => &["&&"],
         BinOp::Add(_) => &["-"],
-        BinOp::Sub(_) => &["+"],
-        BinOp::Mul(_) => &["+"],
+        BinOp::Sub(_) | BinOp::Mul(_) => &["+"],
         BinOp::Div(_) => &["*"],
-        BinOp::BitAnd(_) => &["|"],
+        BinOp::BitAnd(_) | BinOp::BitXor(_) => &["|"],
         BinOp::BitOr(_) => &["&"],
-        BinOp::BitXor(_) => &["|"],
         BinOp::Shl(_) => &[">>"],
         BinOp::Shr(_) => &["<<"],
         BinOp::AddAssign(_) => &["-="],

@@ -49,7 +49,8 @@ pub(crate) fn sources(root: &Path, under: &[String]) -> io::Result<Vec<Source>> 
     let mut first = 0;
     for path in files(root)? {
         let is_test = path.contains("/tests") || path.ends_with("_tests.rs");
-        if is_test || !path.ends_with(".rs") || !under.iter().any(|under| path.starts_with(under.as_str())) {
+        let is_rust = Path::new(&path).extension().is_some_and(|extension| extension == "rs");
+        if is_test || !is_rust || !under.iter().any(|under| path.starts_with(under.as_str())) {
             continue;
         }
         let text = fs::read_to_string(root.join(&path))?;
