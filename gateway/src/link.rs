@@ -204,7 +204,8 @@ impl ShardLink {
     /// reports (`owing`) and control has made room since the last attempt.
     pub fn park(&self, owing: bool) -> bool {
         self.parked.park_unless(|| {
-            let orders_wait = !(self.orders.is_empty() && self.pushes.is_empty()) && !planted(Bug::ParkWithoutLook);
+            let orders_wait = !self.orders.is_empty() || !self.pushes.is_empty();
+            let orders_wait = orders_wait && !planted(Bug::ParkWithoutLook);
             orders_wait || owing && self.owes.are_collected()
         })
     }

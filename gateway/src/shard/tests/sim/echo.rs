@@ -22,6 +22,7 @@ const TIGHT: usize = 1;
 const HEARTBEAT_MS_MAX: u32 = 2000;
 
 /// A client, and what it must get back.
+#[allow(clippy::struct_excessive_bools, reason = "what may be said of a client is independent of the rest")]
 struct Echo {
     id: ClientId,
     net: SimNet,

@@ -64,7 +64,7 @@ impl Story {
     fn beat_ms(&self, at: usize) -> Option<u64> {
         let actor = &self.actors[at];
         let max = u64::from(self.world.shards[0].settings.listeners[actor.listener].heartbeat_ms_max);
-        let keeps = self.calm || actor.client.id.0 % FORGETFUL != 0;
+        let keeps = self.calm || !actor.client.id.0.is_multiple_of(FORGETFUL);
         let says = actor.stage == Stage::In && !actor.partial && max < NEVER_MS;
         (keeps && says).then(|| actor.heartbeat_ms.0.max(actor.beat_ms) + max / 2)
     }
