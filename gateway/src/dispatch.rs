@@ -89,7 +89,8 @@ impl Dispatch {
     }
 
     /// Pushes to everybody concerned or, with an error, to nobody. A target that nobody answers to is no error.
-    pub fn push(&self, target: &Target, operation: i32, body: &[u8]) -> Result<Dispatched, DispatchError> {
+    /// `now_us` is the time that deliveries are measured from ([`halley_ring::now_us`]).
+    pub fn push(&self, target: &Target, operation: i32, body: &[u8], now_us: u64) -> Result<Dispatched, DispatchError> {
         if body.len() > limits::PAYLOAD_BYTES_MAX {
             return Err(DispatchError::PayloadTooBig);
         }
@@ -100,7 +101,7 @@ impl Dispatch {
             Target::All => self.all(),
         };
         self.take_credits(&mut shares, body.len())?;
-        self.put(shares, operation, body);
+        self.put(shares, || Payload::encode(operation, body, now_us));
         Ok(dispatched)
     }
 
@@ -152,9 +153,9 @@ impl Dispatch {
     }
 
     /// Every shard has its credit.
-    fn put(&self, mut shares: Shares, operation: i32, body: &[u8]) {
+    fn put(&self, mut shares: Shares, encode: impl FnOnce() -> Payload) {
         let Some((last, last_share)) = shares.pop() else { return };
-        let payload = Payload::encode(operation, body);
+        let payload = encode();
         for (shard, share) in shares {
             self.link(shard).put_push(share.order(payload.clone()));
         }

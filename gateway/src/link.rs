@@ -156,6 +156,15 @@ impl ShardLink {
         }
     }
 
+    /// Orders, pushes and reports that wait, and the places there are for each.
+    pub fn queues(&self) -> [(usize, usize); 3] {
+        [
+            (self.orders.len(), self.orders.capacity()),
+            (self.pushes.len(), self.pushes.capacity()),
+            (self.reports.len(), self.reports.capacity()),
+        ]
+    }
+
     /// Places for pushes that are not taken, those that are, and what these weigh.
     #[cfg(test)]
     pub(crate) fn places(&self) -> (usize, usize, usize) {
@@ -267,7 +276,7 @@ mod tests {
     use crate::payload::Payload;
 
     fn push() -> Order {
-        Order::All { payload: Payload::encode(1000, b"x") }
+        Order::All { payload: Payload::encode(1000, b"x", 0) }
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! A shard's counters: written by the shard alone, read by anybody at any time.
 
+mod pool;
+
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::reason::{CloseReason, DropReason, Handshake, Reject};
+
+pub use pool::{Fill, Pool};
 
 /// A counter or gauge with one writer.
 #[derive(Debug, Default)]
@@ -43,9 +47,19 @@ pub struct Spread {
 impl Spread {
     /// Counts one value.
     pub fn record(&self, value: u64) {
+        self.record_many(value, 1);
+    }
+
+    /// Counts the same value so many times.
+    pub fn record_many(&self, value: u64, times: u64) {
         let bucket = (u64::BITS - value.leading_zeros()) as usize;
-        self.buckets[bucket.min(SPREAD_BUCKETS - 1)].add(1);
-        self.sum.add(value);
+        self.buckets[bucket.min(SPREAD_BUCKETS - 1)].add(times);
+        self.sum.add(value.wrapping_mul(times));
+    }
+
+    /// How many values there were.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(Counter::get).sum()
     }
 
     /// How many values fell into each bucket; bucket `i` has the upper bound `2^i - 1`.
@@ -168,10 +182,16 @@ pub struct ShardStats {
     pub blocked: Counter,
     /// Bytes of runs held for blocked connections (gauge).
     pub pinned_bytes: Counter,
+    /// Microseconds in which the shard did not sleep.
+    pub busy_us: Counter,
+    /// What there is a fixed number of, by [`Pool`].
+    pub pools: [Fill; Pool::ALL.len()],
     /// Duration of turns without their sleep, microseconds.
     pub turn_us: Spread,
     /// Messages of a run.
     pub run_messages: Spread,
+    /// From the dispatch of a delivery to the end of the batch that handed its last byte to the kernel, microseconds.
+    pub delivery_us: Spread,
     balance: Published,
 }
 

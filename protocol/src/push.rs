@@ -1,13 +1,13 @@
 //! What the server pushes, encoded once for both transports.
 //!
 //! ```text
-//!  0        start     10                26
-//! ┌────────┬─────────┬─────────────────┬──────────────────────┐
-//! │ unused │ frame   │ outer header,   │ inner packets, each  │
-//! │        │ header  │ op 9            │ ver 1, op, seq 0     │
-//! └────────┴─────────┴─────────────────┴──────────────────────┘
-//!          └── WebSocket sends from here
-//!                                      └── TCP sends from here
+//!  0       8        start     18                34
+//! ┌───────┬────────┬─────────┬─────────────────┬──────────────────────┐
+//! │ note  │ unused │ frame   │ outer header,   │ inner packets, each  │
+//! │       │        │ header  │ op 9            │ ver 1, op, seq 0     │
+//! └───────┴────────┴─────────┴─────────────────┴──────────────────────┘
+//!                  └── WebSocket sends from here
+//!                                              └── TCP sends from here
 //! ```
 //!
 //! A run of several messages is one frame with one outer header, so it is shared like a single one.
@@ -18,8 +18,10 @@ use crate::websocket::Opcode;
 use crate::websocket::encode::{FRAME_HEADER_BYTES_MAX, frame_header};
 use core::ops::Range;
 
-/// Bytes kept free for the frame header.
-pub const HEADROOM: usize = FRAME_HEADER_BYTES_MAX;
+/// Bytes at the front that are never sent: whoever holds the buffer may note something there.
+pub const NOTE_BYTES: usize = 8;
+/// Where the outer header begins: before it is room for the note and the frame header.
+pub const HEADROOM: usize = NOTE_BYTES + FRAME_HEADER_BYTES_MAX;
 /// Where the first inner packet begins: TCP sends from here.
 pub const INNER_START: usize = HEADROOM + HEADER_BYTES;
 /// `ver` of every push.

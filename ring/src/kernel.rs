@@ -404,6 +404,10 @@ impl Ring for KernelRing {
     fn counters(&self) -> RingCounters {
         self.counters
     }
+
+    fn now_us(&self) -> u64 {
+        crate::now_us()
+    }
 }
 
 /// Whether a failed enter need only be tried again.

@@ -8,12 +8,14 @@
 
 mod bell;
 pub mod client;
+mod clock;
 mod kernel;
 mod setup;
 pub mod sim;
 mod slice;
 
 pub use bell::Bell;
+pub use clock::now_us;
 pub use kernel::KernelRing;
 pub use setup::{RingSettings, SetupError};
 pub use slice::shorten_slice;
@@ -205,4 +207,7 @@ pub trait Ring {
 
     /// Counters so far.
     fn counters(&self) -> RingCounters;
+
+    /// Microseconds of the clock that [`now_us`] reads; a simulated ring has its network's.
+    fn now_us(&self) -> u64;
 }

@@ -116,6 +116,7 @@ impl SimNet {
             batch: 0,
             on_sleep: None,
             counters: RingCounters::default(),
+            now_us: 0,
         }
     }
 
@@ -273,9 +274,15 @@ pub struct SimRing {
     batch: u64,
     on_sleep: Option<Box<dyn FnMut()>>,
     counters: RingCounters,
+    now_us: u64,
 }
 
 impl SimRing {
+    /// What time it is from now on.
+    pub fn set_now_us(&mut self, now_us: u64) {
+        self.now_us = now_us;
+    }
+
     /// Calls `act` each time the ring falls asleep: what other threads do meanwhile.
     pub fn on_sleep(&mut self, act: impl FnMut() + 'static) {
         self.on_sleep = Some(Box::new(act));
@@ -584,5 +591,9 @@ impl Ring for SimRing {
 
     fn counters(&self) -> RingCounters {
         self.counters
+    }
+
+    fn now_us(&self) -> u64 {
+        self.now_us
     }
 }

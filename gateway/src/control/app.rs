@@ -16,6 +16,7 @@ use crate::ids::ConnWord;
 use crate::link::ShardLink;
 use crate::order::Inspection;
 use crate::source::kafka::Kafka;
+use crate::stats::Spread;
 use crate::tls::InForce;
 
 /// Shared by all handlers.
@@ -167,15 +168,34 @@ pub enum Command {
 pub struct Tallies {
     /// Logins by result: `admitted`, or why not.
     logins: Mutex<BTreeMap<&'static str, u64>>,
+    /// Calls of the API by the status of their answers.
+    answers: Mutex<BTreeMap<u16, u64>>,
+    /// How long calls took, microseconds.
+    pub call_us: Spread,
 }
 
 impl Default for Tallies {
     fn default() -> Self {
-        Self { logins: Mutex::new(BTreeMap::from([("admitted", 0)])) }
+        Self {
+            logins: Mutex::new(BTreeMap::from([("admitted", 0)])),
+            answers: Mutex::new(BTreeMap::from([(200, 0), (503, 0)])),
+            call_us: Spread::default(),
+        }
     }
 }
 
 impl Tallies {
+    /// Counts a call that was answered with this status.
+    pub fn count_answer(&self, status: u16, took_us: u64) {
+        *self.answers.lock().unwrap_or_else(PoisonError::into_inner).entry(status).or_default() += 1;
+        self.call_us.record(took_us);
+    }
+
+    /// Calls by status.
+    pub fn answers(&self) -> BTreeMap<u16, u64> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Counts a login that ended in this way.
     pub fn count_login(&self, result: &'static str) {
         *self.logins.lock().unwrap_or_else(PoisonError::into_inner).entry(result).or_default() += 1;

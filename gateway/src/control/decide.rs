@@ -114,6 +114,24 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Every refusal, without those of tokens ([`TokenReject::ALL`]).
+    pub const ALL: [Self; 14] = [
+        Self::LoginsClosed,
+        Self::LoginSyntax,
+        Self::LoginWrongType,
+        Self::LoginTwice,
+        Self::KeyTooLong,
+        Self::KeyInUse,
+        Self::AcceptsTooMany,
+        Self::RoomNameBad,
+        Self::RoomsTooMany,
+        Self::OperationUnknown,
+        Self::MemberNotGranted,
+        Self::KeyNotGranted,
+        Self::RoomNotGranted,
+        Self::OperationNotGranted,
+    ];
+
     /// The label in metrics and logs.
     pub fn name(self) -> &'static str {
         match self {

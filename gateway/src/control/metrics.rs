@@ -1,47 +1,143 @@
-//! `/metrics`: OpenMetrics text over the shards' own counters, summed over shards. `/v1/stats` has them one by one.
+//! `/metrics`: OpenMetrics text. What is exported is one table of families, from which `docs/metrics.md` is written too.
+//!
+//! A scrape reads counters that shards publish anyway: nothing is asked of them, and nothing is locked that they take.
 
+mod document;
+mod families;
 mod kafka;
+mod process;
 
 use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use self::process::Process;
 use super::app::App;
-use crate::reason::{CloseReason, DropReason, Handshake, Reject};
 use crate::stats::{Balance, Counter, SPREAD_BUCKETS, ShardStats, Spread};
 
-/// A counter or gauge of a shard: name, help, where it is. Counters get the suffix `_total`.
-type Field = (&'static str, &'static str, fn(&ShardStats) -> &Counter);
+pub use document::document;
+pub use families::GROUPS;
 
-const COUNTERS: &[Field] = &[
-    ("accepted", "Connections accepted", |s| &s.accepted),
-    ("enters", "Calls of io_uring_enter", |s| &s.enters),
-    ("completions", "Completions read from the rings", |s| &s.completions),
-    ("allocations", "Heap allocations of shards since they began to serve", |s| &s.allocations),
-    ("turns", "Turns of the shards' loops", |s| &s.turns),
-    ("sends", "Sends submitted", |s| &s.sends),
-    ("sent_bytes", "Bytes the kernel took", |s| &s.sent_bytes),
-    ("packets", "Packets received", |s| &s.packets),
-    ("accept_pauses", "Times a full table stopped accepting", |s| &s.accept_pauses),
-    ("accept_rate_pauses", "Times accepts_per_second_max stopped accepting", |s| &s.accept_rate_pauses),
-    ("accept_memory_pauses", "Times memory_bytes_max stopped accepting", |s| &s.accept_memory_pauses),
-];
+/// What a family is, as Prometheus has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows; its samples are named with `_total`.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Values by powers of two: `_bucket`, `_sum` and `_count`.
+    Histogram,
+}
 
-const GAUGES: &[Field] = &[
-    ("connections", "Connections open, logged in or not", |s| &s.connections),
-    ("blocked", "Connections that take nothing at the moment", |s| &s.blocked),
-    ("pinned_bytes", "Bytes of runs held for blocked connections", |s| &s.pinned_bytes),
-];
+/// Families that belong together, and when they are exported.
+pub struct Group {
+    /// The heading.
+    pub title: &'static str,
+    /// The table.
+    pub families: &'static [Family],
+}
+
+/// One family of metrics.
+pub struct Family {
+    /// Its name with its unit, without `_total`.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// Names of its labels.
+    pub labels: &'static [&'static str],
+    /// What it means.
+    pub help: &'static str,
+    read: Read,
+}
+
+/// Where the values come from.
+enum Read {
+    /// The sum over all shards.
+    Sum(fn(&ShardStats) -> &Counter),
+    /// One value.
+    One(fn(&Scrape<'_>) -> Value),
+    /// A value for each combination of labels; a family without any is left out.
+    Many(fn(&Scrape<'_>, &mut Samples)),
+    /// A histogram of all shards together; the factor turns what they record into the unit.
+    Shards(fn(&ShardStats) -> &Spread, f64),
+    /// A histogram of something else, if it is there.
+    Other(fn(&App) -> Option<&Spread>, f64),
+}
+
+impl Family {
+    /// Units that a name may end in.
+    const UNITS: [(&'static str, Unit); 2] = [("seconds", Unit::Seconds), ("bytes", Unit::Bytes)];
+
+    /// The name of its samples; of a histogram without their suffixes.
+    pub fn sample(&self) -> String {
+        if self.kind == Kind::Counter { format!("{}_total", self.name) } else { self.name.to_owned() }
+    }
+
+    /// What comes before the unit, and the unit.
+    fn parts(&self) -> (&'static str, Option<&'static Unit>) {
+        let found = Self::UNITS.iter().find_map(|(word, unit)| {
+            let stem = self.name.strip_suffix(word)?.strip_suffix('_')?;
+            Some((stem, unit))
+        });
+        found.map_or((self.name, None), |(stem, unit)| (stem, Some(unit)))
+    }
+}
+
+/// A value, exact where it is a count.
+#[derive(Clone, Copy, Debug)]
+enum Value {
+    Count(u64),
+    Real(f64),
+}
+
+impl From<u64> for Value {
+    fn from(count: u64) -> Self {
+        Self::Count(count)
+    }
+}
+
+impl From<f64> for Value {
+    fn from(real: f64) -> Self {
+        Self::Real(real)
+    }
+}
+
+/// The values of one family, each with its labels.
+#[derive(Default)]
+struct Samples(Vec<(Vec<String>, Value)>);
+
+impl Samples {
+    fn put<const N: usize>(&mut self, labels: [&dyn fmt::Display; N], value: impl Into<Value>) {
+        self.0.push((labels.iter().map(ToString::to_string).collect(), value.into()));
+    }
+}
+
+/// What is read once for all families of a scrape.
+struct Scrape<'a> {
+    app: &'a App,
+    balance: Balance,
+    process: Process,
+}
+
+impl Scrape<'_> {
+    fn shards(&self) -> impl Iterator<Item = &ShardStats> {
+        self.app.links.iter().map(|link| &link.stats)
+    }
+
+    fn sum(&self, of: impl Fn(&ShardStats) -> &Counter) -> u64 {
+        self.shards().map(|stats| of(stats).get()).sum()
+    }
+}
 
 /// The text of a scrape.
 pub(super) fn render(app: &Arc<App>) -> String {
-    let mut registry = Registry::with_prefix("halley");
+    let mut registry = Registry::default();
     registry.register_collector(Box::new(Source(Arc::clone(app))));
     let mut out = String::new();
     text::encode(&mut out, &registry).expect("writing to a string does not fail");
@@ -58,136 +154,110 @@ impl fmt::Debug for Source {
 
 impl Collector for Source {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let app = &self.0;
-        let balance = self.balance();
-        counter(&mut encoder, "offered", "Deliveries (message × connection) that a pass reached", balance.offered)?;
-        counter(&mut encoder, "sent", "Deliveries of which the kernel took every byte", balance.sent)?;
-        gauge(&mut encoder, "queued", "Deliveries waiting in outboxes", balance.queued)?;
-        for (name, help, of) in COUNTERS {
-            counter(&mut encoder, name, help, self.sum(of))?;
+        let app = &*self.0;
+        let scrape = Scrape { app, balance: balance(app), process: Process::read() };
+        for family in GROUPS.iter().flat_map(|group| group.families) {
+            encode(&mut encoder, family, &scrape)?;
         }
-        for (name, help, of) in GAUGES {
-            gauge(&mut encoder, name, help, self.sum(of))?;
+        Ok(())
+    }
+}
+
+/// The terms of the law, summed over shards: each shard's hold together, and so do the sums.
+fn balance(app: &App) -> Balance {
+    app.links.iter().map(|link| link.stats.balance()).fold(Balance::default(), |sum, one| Balance {
+        offered: sum.offered + one.offered,
+        sent: sum.sent + one.sent,
+        queued: sum.queued + one.queued,
+        dropped: std::array::from_fn(|at| sum.dropped[at] + one.dropped[at]),
+    })
+}
+
+fn encode(encoder: &mut DescriptorEncoder<'_>, family: &Family, scrape: &Scrape<'_>) -> fmt::Result {
+    let mut samples = Samples::default();
+    let mut histogram = None;
+    match &family.read {
+        Read::Sum(of) => samples.put([], scrape.sum(of)),
+        Read::One(of) => samples.put([], of(scrape)),
+        Read::Many(of) => of(scrape, &mut samples),
+        Read::Shards(of, scale) => histogram = Some(Histogram::of(scrape.shards().map(of), *scale)),
+        Read::Other(of, scale) => histogram = of(scrape.app).map(|spread| Histogram::of([spread].into_iter(), *scale)),
+    }
+    if histogram.is_none() && samples.0.is_empty() {
+        return Ok(());
+    }
+    let (stem, unit) = family.parts();
+    let mut metric = encoder.encode_descriptor(stem, family.help, unit, family.kind.metric_type())?;
+    if let Some(histogram) = histogram {
+        return histogram.encode(metric);
+    }
+    for (values, value) in samples.0 {
+        debug_assert_eq!(values.len(), family.labels.len(), "{}", family.name);
+        let labels: Vec<_> = family.labels.iter().copied().zip(values).collect();
+        if labels.is_empty() {
+            return value.encode(family.kind, metric);
         }
-        gauge(&mut encoder, "online", "Connections logged in", app.directory.connections())?;
-        gauge(&mut encoder, "rooms", "Rooms with members", app.directory.rooms())?;
-        gauge(
-            &mut encoder,
-            "connections_max",
-            "Connections there is room for",
-            app.config().plan.connections_max.into(),
-        )?;
-        let dropped: Vec<_> = DropReason::ALL.map(DropReason::name).into_iter().zip(balance.dropped).collect();
-        family(&mut encoder, "dropped", "Deliveries that did not happen", "reason", &dropped)?;
-        let closes = self.by(&CloseReason::ALL, |s, reason| &s.closes[reason.at()], CloseReason::name);
-        family(&mut encoder, "closes", "Connections ended", "reason", &closes)?;
-        let handshakes = self.by(&Handshake::ALL, |s, end| &s.tls_handshakes[end.at()], Handshake::name);
-        family(&mut encoder, "tls_handshakes", "TLS handshakes of clients that ended", "result", &handshakes)?;
-        let rejects = self.by(&Reject::ALL, |s, reject| &s.rejects[reject.at()], Reject::name);
-        family(&mut encoder, "rejects", "Refusals that closed nothing", "reason", &rejects)?;
-        let logins: Vec<_> = app.tallies.logins().into_iter().collect();
-        family(&mut encoder, "logins", "Logins by how they ended", "result", &logins)?;
-        let ids = &app.push_ids;
-        counter(&mut encoder, "push_repeats", "Pushes answered as the first one of their id", ids.repeats())?;
-        counter(&mut encoder, "push_ids_forgotten", "Ids of pushes forgotten before their time", ids.forgotten())?;
-        let turns = self.spread(|s| &s.turn_us);
-        turns.encode(
-            &mut encoder,
-            ("turn", "Duration of a shard's turn without its sleep"),
-            Some(&Unit::Seconds),
-            1e-6,
-        )?;
-        let runs = self.spread(|s| &s.run_messages);
-        runs.encode(&mut encoder, ("run_messages", "Messages joined into one run"), None, 1.0)?;
-        app.kafka.get().map_or(Ok(()), |source| kafka::encode(&mut encoder, source.stats()))
-    }
-}
-
-impl Source {
-    fn shards(&self) -> impl Iterator<Item = &ShardStats> {
-        self.0.links.iter().map(|link| &link.stats)
-    }
-
-    /// The terms of the law, summed over shards: each shard's hold together, and so do the sums.
-    fn balance(&self) -> Balance {
-        self.shards().map(ShardStats::balance).fold(Balance::default(), |sum, one| Balance {
-            offered: sum.offered + one.offered,
-            sent: sum.sent + one.sent,
-            queued: sum.queued + one.queued,
-            dropped: std::array::from_fn(|at| sum.dropped[at] + one.dropped[at]),
-        })
-    }
-
-    fn sum(&self, of: impl Fn(&ShardStats) -> &Counter) -> u64 {
-        self.shards().map(|stats| of(stats).get()).sum()
-    }
-
-    fn by<T: Copy>(
-        &self,
-        all: &[T],
-        of: impl Fn(&ShardStats, T) -> &Counter,
-        name: impl Fn(T) -> &'static str,
-    ) -> Vec<(&'static str, u64)> {
-        all.iter().map(|item| (name(*item), self.sum(|stats| of(stats, *item)))).collect()
-    }
-
-    fn spread(&self, of: impl Fn(&ShardStats) -> &Spread) -> Histogram {
-        let mut histogram = Histogram { counts: [0; SPREAD_BUCKETS], sum: 0 };
-        self.shards().for_each(|stats| histogram.add(of(stats)));
-        histogram
-    }
-}
-
-fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
-    let metric = ConstCounter::new(value);
-    metric.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
-}
-
-fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
-    let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-    metric.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
-}
-
-fn family(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    label: &str,
-    values: &[(&'static str, u64)],
-) -> fmt::Result {
-    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for (value, count) in values {
-        ConstCounter::new(*count).encode(metric.encode_family(&[(label, *value)])?)?;
+        value.encode(family.kind, metric.encode_family(&labels)?)?;
     }
     Ok(())
 }
 
-/// The spreads of all shards together.
+impl Value {
+    fn encode(self, kind: Kind, metric: MetricEncoder<'_>) -> fmt::Result {
+        match (kind, self) {
+            (Kind::Counter, Self::Count(count)) => ConstCounter::new(count).encode(metric),
+            (Kind::Counter, Self::Real(real)) => ConstCounter::new(real).encode(metric),
+            (_, Self::Count(count)) => ConstGauge::new(count).encode(metric),
+            (_, Self::Real(real)) => ConstGauge::new(real).encode(metric),
+        }
+    }
+}
+
+impl Kind {
+    /// Its name in the exposition.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+
+    fn metric_type(self) -> MetricType {
+        match self {
+            Self::Counter => MetricType::Counter,
+            Self::Gauge => MetricType::Gauge,
+            Self::Histogram => MetricType::Histogram,
+        }
+    }
+}
+
+/// Spreads added up.
 struct Histogram {
     counts: [u64; SPREAD_BUCKETS],
     sum: u64,
+    /// Turns a recorded value into the metric's unit.
+    scale: f64,
 }
 
 impl Histogram {
-    fn add(&mut self, spread: &Spread) {
-        self.sum += spread.sum();
-        self.counts.iter_mut().zip(spread.counts()).for_each(|(sum, count)| *sum += count);
+    fn of<'a>(spreads: impl Iterator<Item = &'a Spread>, scale: f64) -> Self {
+        spreads.fold(Self { counts: [0; SPREAD_BUCKETS], sum: 0, scale }, |mut all, spread| {
+            all.sum = all.sum.wrapping_add(spread.sum());
+            all.counts.iter_mut().zip(spread.counts()).for_each(|(sum, count)| *sum += count);
+            all
+        })
     }
 
-    /// `scale` turns a recorded value into the metric's unit.
     #[allow(clippy::cast_precision_loss, reason = "metrics are f64")]
-    fn encode(
-        &self,
-        encoder: &mut DescriptorEncoder<'_>,
-        (name, help): (&str, &str),
-        unit: Option<&Unit>,
-        scale: f64,
-    ) -> fmt::Result {
+    fn encode(&self, mut metric: MetricEncoder<'_>) -> fmt::Result {
         // The last bucket of a spread has no upper bound.
-        let bound = |at: usize| if at == SPREAD_BUCKETS - 1 { f64::MAX } else { ((1u64 << at) - 1) as f64 * scale };
+        let bound = |at: usize| match at {
+            last if last == SPREAD_BUCKETS - 1 => f64::MAX,
+            at => ((1u64 << at) - 1) as f64 * self.scale,
+        };
         let buckets: Vec<_> = self.counts.iter().enumerate().map(|(at, count)| (bound(at), *count)).collect();
-        let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Histogram)?;
         let count = self.counts.iter().sum();
-        metric.encode_histogram::<[(&str, &str); 0]>(self.sum as f64 * scale, count, &buckets, None)
+        metric.encode_histogram::<[(&str, &str); 0]>(self.sum as f64 * self.scale, count, &buckets, None)
     }
 }

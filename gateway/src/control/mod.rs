@@ -9,7 +9,7 @@ pub mod http;
 pub mod listen;
 pub mod machine;
 mod memory;
-mod metrics;
+pub mod metrics;
 mod notify;
 mod passed;
 mod ready;

@@ -41,6 +41,21 @@ pub enum TokenReject {
 }
 
 impl TokenReject {
+    /// Every reject.
+    pub const ALL: [Self; 11] = [
+        Self::Missing,
+        Self::Malformed,
+        Self::UnknownKey,
+        Self::Algorithm,
+        Self::Signature,
+        Self::Claims,
+        Self::Expired,
+        Self::Early,
+        Self::Issuer,
+        Self::Audience,
+        Self::Revoked,
+    ];
+
     /// The label in metrics and logs.
     pub const fn name(self) -> &'static str {
         match self {

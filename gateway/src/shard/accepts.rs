@@ -28,6 +28,7 @@ pub(super) struct AcceptSets {
     buckets: [u16; BUCKETS],
     free: u16,
     fresh: u16,
+    used: u16,
 }
 
 /// A set could not be had: too many operations, or too many different sets.
@@ -37,7 +38,7 @@ pub(super) struct TooMany;
 impl AcceptSets {
     pub(super) fn new() -> Self {
         // Set 0 is the empty one and never leaves.
-        Self { sets: bytemuck::zeroed_slice_box(ACCEPT_SETS_MAX), buckets: [0; BUCKETS], free: 0, fresh: 1 }
+        Self { sets: bytemuck::zeroed_slice_box(ACCEPT_SETS_MAX), buckets: [0; BUCKETS], free: 0, fresh: 1, used: 0 }
     }
 
     /// The operations of a set, sorted.
@@ -93,6 +94,7 @@ impl AcceptSets {
         let length = u16::try_from(length).map_err(|_| TooMany)?;
         self.sets[usize::from(place)] = Set { users: 1, next: self.buckets[bucket], length, operations: *sorted };
         self.buckets[bucket] = place + 1;
+        self.used += 1;
         Ok(SetIndex(place))
     }
 
@@ -119,12 +121,20 @@ impl AcceptSets {
         }
         self.sets[place].next = self.free;
         self.free = set.0 + 1;
+        self.used -= 1;
     }
 
     /// Sets that somebody has.
+    pub(super) fn used(&self) -> u16 {
+        self.used
+    }
+
+    /// The same, counted.
     #[cfg(test)]
     pub(super) fn in_use(&self) -> usize {
-        self.sets.iter().filter(|set| set.users > 0).count()
+        let counted = self.sets.iter().filter(|set| set.users > 0).count();
+        assert_eq!(usize::from(self.used), counted, "sets");
+        counted
     }
 }
 

@@ -48,6 +48,8 @@ pub(super) struct Batch {
     pub(super) spent: ArrayVec<RunIndex, SEND_BATCH_MAX>,
     /// Lingering connections to be looked at then.
     pub(super) settling: ArrayVec<Slot, SEND_BATCH_MAX>,
+    /// When the last one had been handed to the kernel.
+    sent_us: u64,
 }
 
 impl Batch {
@@ -59,6 +61,7 @@ impl Batch {
             has_parts: false,
             spent: ArrayVec::new(),
             settling: ArrayVec::new(),
+            sent_us: 0,
         }
     }
 
@@ -112,7 +115,9 @@ impl<R: Ring> Shard<R> {
                 (send.slot, &bytes[send.offset as usize..])
             });
             self.ring.send(batch, &mut self.failures);
-            self.work_off();
+            let failed = self.failed();
+            self.measure(&failed);
+            self.work_off(&failed);
             self.batch.sends.clear();
             self.tls.forget_sealed();
             (self.batch.has_outbox, self.batch.has_parts) = (false, false);
@@ -127,12 +132,47 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    pub(super) fn work_off(&mut self) {
+    /// Which sends of the batch the kernel did not take whole.
+    fn failed(&self) -> [bool; SEND_BATCH_MAX] {
         let mut failed = [false; SEND_BATCH_MAX];
+        self.failures.iter().for_each(|failure| failed[usize::from(failure.place)] = true);
+        failed
+    }
+
+    /// Counts how long the deliveries of the batch took: the clock is read once, and sends in a row of one run, which
+    /// are the rule, are counted together.
+    fn measure(&mut self, failed: &[bool; SEND_BATCH_MAX]) {
+        self.batch.sent_us = self.ring.now_us();
+        let whole = |at: usize| {
+            let send = &self.batch.sends[at];
+            (!failed[at] && !send.sealed.is_part(send.bytes)).then_some(send)
+        };
+        let mut at = 0;
+        while at < self.batch.sends.len() {
+            let begin = at;
+            at += 1;
+            let Some(Send { run, messages, .. }) = whole(begin) else { continue };
+            while at < self.batch.sends.len()
+                && whole(at).is_some_and(|send| send.run == *run && send.messages == *messages)
+            {
+                at += 1;
+            }
+            let first = self.runs.messages(*run) - messages;
+            self.count_taken(*run, first, *messages, (at - begin) as u64);
+        }
+    }
+
+    /// So many sends took so many messages of a run with them, from `first` on.
+    pub(super) fn count_taken(&self, run: RunIndex, first: u32, messages: u32, sends: u64) {
+        for dispatched_us in self.runs.dispatched_us(run, first).take(messages as usize) {
+            self.stats().delivery_us.record_many(self.batch.sent_us.saturating_sub(dispatched_us), sends);
+        }
+    }
+
+    fn work_off(&mut self, failed: &[bool; SEND_BATCH_MAX]) {
         for at in 0..self.failures.len() - usize::from(planted(Bug::CompletionLeft) && !self.failures.is_empty()) {
             let failure = self.failures[at];
             let send = self.batch.sends[usize::from(failure.place)];
-            failed[usize::from(failure.place)] = true;
             match failure.result {
                 Ok(taken) if send.sealed.bytes > 0 => self.short_sealed(send, taken),
                 Ok(taken) => self.short(send, taken),
@@ -160,6 +200,7 @@ impl<R: Ring> Shard<R> {
         let all = self.runs.messages(run);
         let done = messages - (all - self.runs.messages_within(run, class, offset + taken)).min(messages);
         let rest = messages - done;
+        self.count_taken(run, all - messages, done, 1);
         let stats = &self.link.stats;
         stats.sent.sub(if planted(Bug::SentTooMuch) { 0 } else { u64::from(rest) });
         stats.sent_bytes.sub(u64::from(bytes - taken));

@@ -183,7 +183,6 @@ impl Chunks {
     }
 
     /// Chunks that connections keep.
-    #[cfg(test)]
     pub(super) fn kept(&self) -> u32 {
         self.pool.kept()
     }

@@ -52,7 +52,7 @@ use crate::limits;
 use crate::link::{ControlBell, ShardLink};
 use crate::order::{Ask, DrainPlan};
 use crate::reason::{DropReason, Reject};
-use crate::stats::ShardStats;
+use crate::stats::{Pool, ShardStats};
 
 use self::accept::Acceptor;
 use self::accepts::AcceptSets;
@@ -315,6 +315,29 @@ impl<R: Ring> Shard<R> {
         stats.rooms.set(u64::from(self.rooms.with_members()));
         stats.pinned_bytes.set(self.runs.pinned_bytes());
         stats.turns.add(1);
+        self.publish_pools();
         stats.publish_balance();
+    }
+
+    /// Publishes how much there is of what the shard has a fixed number of, and how much is taken.
+    fn publish_pools(&self) {
+        let places = |count: usize| count as u64;
+        let settings = &self.settings;
+        let push_bytes = self.queues.weight() + self.rooms.waiting_bytes();
+        for (pool, used, max) in [
+            (Pool::AcceptSets, self.accept_sets.used().into(), places(limits::ACCEPT_SETS_MAX - 1)),
+            (Pool::Asks, places(limits::ASKS_MAX - self.asks.len()), places(limits::ASKS_MAX)),
+            (Pool::Connections, self.open.into(), settings.connections_max.into()),
+            (Pool::OutboxEntries, self.outboxes.used_entries().into(), settings.outbox_entries_max.into()),
+            (Pool::Partials, self.chunks.kept().into(), settings.partials_max.into()),
+            (Pool::PinnedBytes, self.runs.pushed_bytes(), settings.pinned_bytes_max.into()),
+            (Pool::PushBytes, places(push_bytes), places(limits::PUSHES_WEIGHT_MAX)),
+            (Pool::Rooms, self.rooms.with_members().into(), settings.rooms_max.into()),
+            (Pool::Runs, self.runs.used().into(), places(self.runs.places_max())),
+        ] {
+            let fill = &self.stats().pools[pool.at()];
+            fill.used.set(used);
+            fill.max.set(max);
+        }
     }
 }

@@ -47,6 +47,7 @@ pub(super) struct Outboxes {
     entries: Box<[Entry]>,
     free_entry: u32,
     fresh_entry: u32,
+    used_entries: u32,
 }
 
 impl Outboxes {
@@ -59,6 +60,7 @@ impl Outboxes {
             entries: bytemuck::zeroed_slice_box(entries_max as usize),
             free_entry: 0,
             fresh_entry: 0,
+            used_entries: 0,
         }
     }
 
@@ -85,16 +87,23 @@ impl Outboxes {
     }
 
     fn take_entry(&mut self) -> Option<u32> {
-        if self.free_entry != 0 {
+        let number = if self.free_entry != 0 {
             let number = self.free_entry;
             self.free_entry = self.entries[number as usize - 1].next;
-            return Some(number);
-        }
-        if (self.fresh_entry as usize) < self.entries.len() {
+            number
+        } else if (self.fresh_entry as usize) < self.entries.len() {
             self.fresh_entry += 1;
-            return Some(self.fresh_entry);
-        }
-        None
+            self.fresh_entry
+        } else {
+            return None;
+        };
+        self.used_entries += 1;
+        Some(number)
+    }
+
+    /// Entries that some outbox has.
+    pub(super) fn used_entries(&self) -> u32 {
+        self.used_entries
     }
 
     /// Appends what remains of a run, `bytes` long; `false` when all entries are taken. The caller pins the run.
@@ -238,6 +247,7 @@ impl Outboxes {
         outbox.messages -= front.messages;
         self.entries[entry as usize - 1].next = self.free_entry;
         self.free_entry = entry;
+        self.used_entries -= 1;
     }
 
     /// Bytes that wait.
@@ -264,7 +274,9 @@ impl Outboxes {
         let entries =
             std::iter::successors(outbox(self.free_entry), |number| outbox(self.entries[*number as usize - 1].next));
         let count = |free: usize| u32::try_from(free).expect("places are u32");
-        (self.fresh - count(outboxes.count()), self.fresh_entry - count(entries.count()))
+        let entries = self.fresh_entry - count(entries.count());
+        assert_eq!(self.used_entries, entries, "entries");
+        (self.fresh - count(outboxes.count()), entries)
     }
 
     /// The connection took something.

@@ -49,7 +49,7 @@ fn waiting_messages_leave_in_order() {
     let (mut rooms, mut table) = setup(1);
     join(&mut rooms, &mut table, 0, 0);
     for text in ["a", "b", "c"] {
-        rooms.enqueue(RoomIndex(0), Payload::encode(1, text.as_bytes())).expect("room");
+        rooms.enqueue(RoomIndex(0), Payload::encode(1, text.as_bytes(), 0)).expect("room");
     }
     assert_eq!(rooms.pending_bytes(RoomIndex(0)), 3 * 17);
     assert_eq!(rooms.active.len(), 1, "active once");

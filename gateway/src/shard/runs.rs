@@ -20,12 +20,16 @@ pub(super) struct RunIndex(pub(super) u32);
 /// Bytes of a block's unit.
 const UNIT: u32 = 64;
 
+/// Bytes in which a joined run keeps how much later than the first one a message was dispatched, microseconds.
+const DELAY_BYTES: usize = size_of::<u32>();
+
 enum Body {
     /// Nobody refers to it; the next free run, one more than its place.
     Free(u32),
     /// One message, as dispatch encoded it.
     Message(Payload),
-    /// Several messages, or a reply: bytes of the array.
+    /// Several messages: bytes of the array. In front stands when the first was dispatched, behind the bytes how much
+    /// later each was.
     Block { unit: u32, class: u8, bytes: u32, websocket_start: u8 },
     /// Bytes for one connection, the same for every transport.
     Own { unit: u32, class: u8, bytes: u32, kind: Kind },
@@ -67,6 +71,7 @@ pub(super) struct Runs {
     places: Vec<Run>,
     places_max: usize,
     free: u32,
+    used: u32,
     array: Box<[u8]>,
     blocks: Blocks,
     /// Bytes held for blocked connections, and of these what is echoed apart; each with its maximum.
@@ -83,6 +88,7 @@ impl Runs {
             places: Vec::with_capacity(runs_max),
             places_max: runs_max,
             free: 0,
+            used: 0,
             array: bytemuck::zeroed_slice_box((units * UNIT) as usize),
             blocks: Blocks::new(units),
             pinned_bytes: [0; 2],
@@ -120,9 +126,16 @@ impl Runs {
     }
 
     /// A run of the rest of what has been sealed, in which so many messages end. It is begun: a byte before
-    /// the rest stands for what has left.
-    pub(super) fn sealed(&mut self, rest: &[u8], messages: u32) -> Option<RunIndex> {
-        self.own(&[0], rest, Kind::Raw, messages)
+    /// the rest stands for what has left. Behind it stands when the oldest of the messages was dispatched.
+    pub(super) fn sealed(&mut self, rest: &[u8], messages: u32, dispatched_us: u64) -> Option<RunIndex> {
+        let run = self.own(&[0], rest, Kind::Raw, messages)?;
+        if let Body::Own { unit, bytes, .. } = &self.at(run).body
+            && messages > 0
+        {
+            let end = (unit * UNIT + bytes) as usize;
+            self.array[end..end + push::NOTE_BYTES].copy_from_slice(&dispatched_us.to_ne_bytes());
+        }
+        Some(run)
     }
 
     fn own(&mut self, before: &[u8], bytes: &[u8], kind: Kind, messages: u32) -> Option<RunIndex> {
@@ -130,7 +143,8 @@ impl Runs {
             return None;
         }
         let length = u32::try_from(before.len() + bytes.len()).ok()?;
-        let class = Blocks::class(length.div_ceil(UNIT));
+        let note = if messages > 0 { u32::try_from(push::NOTE_BYTES).ok()? } else { 0 };
+        let class = Blocks::class((length + note).div_ceil(UNIT));
         let unit = self.blocks.take(class)?;
         let block = &mut self.array[(unit * UNIT) as usize..][..length as usize];
         block[..before.len()].copy_from_slice(before);
@@ -158,18 +172,24 @@ impl Runs {
             return None;
         }
         let bytes = inner_bytes.checked_add(u32::try_from(push::INNER_START).ok()?)?;
-        let class = Blocks::class(bytes.div_ceil(UNIT));
+        let delays = messages.checked_mul(u32::try_from(DELAY_BYTES).ok()?)?;
+        let class = Blocks::class(bytes.checked_add(delays)?.div_ceil(UNIT));
         let unit = self.blocks.take(class)?;
         let start = (unit * UNIT) as usize;
-        let block = &mut self.array[start..start + bytes as usize];
+        let (block, delays) = self.array[start..start + (bytes + delays) as usize].split_at_mut(bytes as usize);
         let mut at = push::INNER_START;
-        for payload in payloads {
+        let mut first_us = None;
+        for (payload, delay) in payloads.zip(delays.chunks_exact_mut(DELAY_BYTES)) {
             let inner = payload.inner();
             block[at..at + inner.len()].copy_from_slice(inner);
             at += inner.len();
+            let dispatched_us = payload.dispatched_us();
+            let later_us = dispatched_us.saturating_sub(*first_us.get_or_insert(dispatched_us));
+            delay.copy_from_slice(&u32::try_from(later_us).unwrap_or(u32::MAX).to_ne_bytes());
         }
         debug_assert_eq!(at, block.len(), "the caller added the lengths up");
         let websocket_start = push::seal(block);
+        block[..push::NOTE_BYTES].copy_from_slice(&first_us.unwrap_or(0).to_ne_bytes());
         Some(self.put(Body::Block { unit, class, bytes, websocket_start }, messages))
     }
 
@@ -181,6 +201,7 @@ impl Runs {
     /// Puts a body into a place that `has_place` found; the caller holds the only reference.
     fn put(&mut self, body: Body, messages: u32) -> RunIndex {
         let run = Run { body, v1: None, references: 1, pins: 0, messages };
+        self.used += 1;
         if self.free == 0 {
             self.places.push(run);
             return RunIndex(u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX));
@@ -207,6 +228,25 @@ impl Runs {
             Body::Message(payload) => payload.operation,
             _ => 0,
         }
+    }
+
+    /// When each message of the run from `first` on was dispatched.
+    pub(super) fn dispatched_us(&self, run: RunIndex, first: u32) -> impl Iterator<Item = u64> {
+        let note = |at: usize| self.array[at..].first_chunk().map_or(0, |note| u64::from_ne_bytes(*note));
+        let Run { body, messages, .. } = self.at(run);
+        let (first_us, delays) = match body {
+            Body::Message(payload) => (payload.dispatched_us(), &[][..]),
+            Body::Block { unit, bytes, .. } => {
+                let start = (unit * UNIT) as usize;
+                (note(start), &self.array[start + *bytes as usize..][..*messages as usize * DELAY_BYTES])
+            }
+            Body::Own { unit, bytes, .. } if *messages > 0 => (note((unit * UNIT + bytes) as usize), &[][..]),
+            Body::Own { .. } | Body::Free(_) => (0, &[][..]),
+        };
+        (first..*messages).map(move |message| {
+            let delay = delays.get(message as usize * DELAY_BYTES..).and_then(<[u8]>::first_chunk);
+            first_us + delay.map_or(0, |delay| u64::from(u32::from_ne_bytes(*delay)))
+        })
     }
 
     /// What a connection of this class gets; of goim v1, once the run is translated.
@@ -339,6 +379,22 @@ impl Runs {
             Body::Free(_) => unreachable!("a run is freed once"),
         }
         self.free = run.0 + 1;
+        self.used -= 1;
+    }
+
+    /// Runs that somebody refers to.
+    pub(super) fn used(&self) -> u32 {
+        self.used
+    }
+
+    /// The most there can be.
+    pub(super) fn places_max(&self) -> usize {
+        self.places_max
+    }
+
+    /// Bytes held for blocked connections that do not echo.
+    pub(super) fn pushed_bytes(&self) -> u64 {
+        self.pinned_bytes[0]
     }
 
     /// Bytes held for blocked connections.
@@ -346,110 +402,16 @@ impl Runs {
         self.pinned_bytes.iter().sum()
     }
 
-    /// Runs that somebody refers to.
+    /// Runs that somebody refers to, counted.
     #[cfg(test)]
     pub(super) fn live(&self) -> usize {
         let live = self.places.iter().filter(|run| run.references > 0).count();
+        assert_eq!(self.used as usize, live, "runs");
         assert!(live > 0 || self.blocks.in_use() == 0, "a block without a run");
         live
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn runs() -> Runs {
-        Runs::new(4, 4096, [1000, 0])
-    }
-
-    #[test]
-    fn a_joined_run_is_its_messages_in_order_under_one_frame() {
-        let mut runs = runs();
-        let payloads = [Payload::encode(1000, b"one"), Payload::encode(1001, b"three")];
-        let inner: Vec<u8> = payloads.iter().flat_map(|payload| payload.inner().to_vec()).collect();
-        let run = runs.joined(u32::try_from(inner.len()).expect("small"), 2, payloads.iter()).expect("room");
-        assert_eq!(runs.bytes(run, Class::Tcp), inner);
-        let websocket = runs.bytes(run, Class::WebSocket);
-        assert_eq!(websocket[..2], [0x82, 16 + u8::try_from(inner.len()).expect("small")]);
-        assert_eq!(websocket[18..], inner);
-        let first = u32::try_from(payloads[0].inner().len()).expect("small");
-        assert_eq!(runs.messages_within(run, Class::Tcp, first - 1), 0);
-        assert_eq!(runs.messages_within(run, Class::Tcp, first), 1);
-        assert_eq!(runs.messages_within(run, Class::WebSocket, 18 + first), 1);
-        assert_eq!(runs.messages_within(run, Class::WebSocket, 18 + first - 1), 0);
-    }
-
-    #[test]
-    fn what_v1_gets_is_made_once_and_counted_while_it_is_pinned() {
-        let mut runs = runs();
-        let payloads = [Payload::encode(1000, b"one"), Payload::encode(1001, b"three")];
-        let bytes = payloads.iter().map(|payload| payload.inner().len()).sum::<usize>();
-        let joined = runs.joined(u32::try_from(bytes).expect("small"), 2, payloads.iter()).expect("room");
-        let [one, _] = payloads;
-        let single = runs.message(one).expect("room");
-        for run in [joined, single] {
-            assert!(runs.pin(run));
-            let before = runs.pinned_bytes();
-            assert!(runs.translate(run) && runs.translate(run));
-            assert_eq!(runs.pinned_bytes() - before, 10 + runs.bytes(run, Class::TcpV1).len() as u64);
-        }
-        let v1 = [&[0, 0, 0, 19, 0, 16, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0][..], b"one"].concat();
-        assert_eq!(runs.bytes(single, Class::TcpV1), v1);
-        assert_eq!(runs.bytes(single, Class::WebSocketV1), [&[0x82, 19][..], &v1].concat());
-        assert_eq!(runs.bytes(joined, Class::WebSocketV1)[..21], [&[0x82, 40][..], &v1].concat());
-        assert_eq!(runs.messages_within(joined, Class::WebSocketV1, 20), 0);
-        assert_eq!(runs.messages_within(joined, Class::WebSocketV1, 21), 1);
-        assert_eq!(runs.bytes(joined, Class::Tcp)[6..12], [0, 1, 0, 0, 3, 232], "v2 gets what it got before");
-        for run in [joined, single] {
-            runs.unpin(run);
-            runs.release(run);
-        }
-        assert_eq!((runs.live(), runs.pinned_bytes()), (0, 0));
-    }
-
-    #[test]
-    fn what_v1_gets_has_an_end_too() {
-        let mut runs = runs();
-        let run = runs.message(Payload::encode(1, &[0; 500])).expect("room");
-        assert!(runs.pin(run));
-        assert!(!runs.translate(run), "with it more bytes would be pinned than may be");
-        runs.unpin(run);
-        assert!(runs.translate(run));
-        let big = runs.message(Payload::encode(1, &[0; 5000])).expect("room");
-        assert!(!runs.translate(big), "the array has no such block");
-        runs.release(run);
-        runs.release(big);
-        assert_eq!(runs.live(), 0);
-    }
-
-    #[test]
-    fn a_run_lives_until_its_last_reference() {
-        let mut runs = runs();
-        let run = runs.message(Payload::encode(1, b"x")).expect("room");
-        assert!(runs.pin(run));
-        assert!(runs.pin(run));
-        let held = runs.pinned_bytes();
-        assert!(held > 0);
-        runs.release(run);
-        runs.unpin(run);
-        assert_eq!((runs.live(), runs.pinned_bytes()), (1, held));
-        runs.unpin(run);
-        assert_eq!((runs.live(), runs.pinned_bytes()), (0, 0));
-    }
-
-    #[test]
-    fn the_pool_the_array_and_the_pinned_bytes_have_an_end() {
-        let mut runs = runs();
-        let big = runs.message(Payload::encode(1, &[0; 990])).expect("room");
-        assert!(!runs.pin(big), "more than the bytes that may be pinned");
-        assert!(runs.reply(&[0; 5000]).is_none());
-        let held: Vec<_> = std::iter::from_fn(|| runs.reply(b"x")).collect();
-        assert_eq!(held.len(), 3);
-        assert!(runs.message(Payload::encode(1, b"x")).is_err());
-        for run in held {
-            runs.release(run);
-        }
-        assert!(runs.message(Payload::encode(1, b"x")).is_ok());
-    }
-}
+#[path = "runs_tests.rs"]
+mod tests;

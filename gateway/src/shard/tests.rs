@@ -8,6 +8,7 @@ mod client;
 mod drain;
 mod echo;
 mod input;
+mod latency;
 mod pools;
 mod reasons;
 mod rooms;

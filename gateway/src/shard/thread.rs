@@ -1,7 +1,7 @@
 //! The body of a shard's thread: makes the ring, says whether it serves, and turns until it has drained.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use halley_ring::{KernelRing, Ring, RingSettings};
 
@@ -43,15 +43,19 @@ pub fn run(start: ShardStart) {
     link.set_bell(ring.bell());
     let mut shard = Shard::new(settings, ring, Arc::clone(&link), bell);
     ready(Ok(()));
-    let began = Instant::now();
     let allocations = alloc::allocations();
+    let mut begin_us = halley_ring::now_us();
     loop {
-        let before = Instant::now();
-        let turn = shard.turn(u64::try_from((before - began).as_millis()).unwrap_or(u64::MAX));
-        link.stats.turn_us.record(u64::try_from(before.elapsed().as_micros()).unwrap_or(u64::MAX));
+        let turn = shard.turn(begin_us / 1000);
+        let end_us = halley_ring::now_us();
+        link.stats.turn_us.record(end_us - begin_us);
         link.stats.allocations.set(alloc::allocations() - allocations);
         // After the last turn too: control hears that the shard has drained through an entry not yet submitted.
         shard.wait(turn);
+        let next_us = halley_ring::now_us();
+        // With work left it has not slept: the kernel worked for it.
+        link.stats.busy_us.add(if turn == Turn::Busy { next_us } else { end_us } - begin_us);
+        begin_us = next_us;
         if turn == Turn::Done {
             return;
         }

@@ -1,7 +1,9 @@
 //! Rooms, connections, counters: what an operator sees.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
+use gateway::control::metrics::GROUPS;
 use gateway::ids::{RoomIndex, RoomRef};
 use gateway::order::{Inspection, Order, Report};
 use gateway::reason::{CloseReason, DropReason};
@@ -26,7 +28,7 @@ fn rooms_come_in_pages_by_name() {
         assert_eq!(gateway.get("/v1/rooms?limit=1001").await.status, StatusCode::BAD_REQUEST);
 
         let one = gateway.get("/v1/rooms/live%3A%2F%2F1").await;
-        assert_eq!(one.json(), json!({ "room": "live://1", "members": 1 }));
+        assert_eq!(one.json(), json!({ "room": "live://1", "members": 1, "here": 1 }));
         assert_eq!(gateway.get("/v1/rooms/none").await.status, StatusCode::NOT_FOUND);
     });
 }
@@ -158,6 +160,13 @@ fn counters_of_shards_are_shown_one_by_one_and_summed() {
         ] {
             assert!(scrape.text().lines().any(|other| other == line), "no line {line:?} in\n{}", scrape.text());
         }
+        let mut types = BTreeSet::new();
+        for line in scrape.text().lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            assert!(types.insert(line.to_owned()), "{line} comes once");
+        }
+        let families = GROUPS.iter().filter(|group| group.title != "Kafka").flat_map(|group| group.families);
+        let families = families.map(|family| format!("{} {}", family.name, family.kind.name()));
+        assert_eq!(types, families.collect::<BTreeSet<_>>(), "what is exported is what the table says");
         let three = "halley_turn_seconds_bucket{le=\"3e-6\"} 2";
         assert!(scrape.text().contains(three) || scrape.text().contains("le=\"0.000003\"} 2"), "{}", scrape.text());
     });

@@ -51,7 +51,7 @@ async fn push(app: &Shared, target: Target, operation: i32, message: &[u8]) -> A
 /// Dispatches, or produces where Kafka is configured.
 pub(super) async fn deliver(app: &Shared, target: Target, operation: i32, message: &[u8]) -> Result<(), Fault> {
     let Some(kafka) = app.kafka.get() else {
-        app.dispatch.push(&target, operation, message)?;
+        app.dispatch.push(&target, operation, message, halley_ring::now_us())?;
         return Ok(());
     };
     let job = source::job(target, operation, message);

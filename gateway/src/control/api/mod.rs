@@ -22,10 +22,11 @@ pub mod v1;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::handler::Handler;
 use axum::http::Method;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
 use axum::routing::{self, MethodRouter};
 
 use super::app::App;
@@ -125,5 +126,14 @@ pub fn router(app: &Shared) -> Router {
         .method_not_allowed_fallback(|| async { Fault::method_not_allowed() })
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn(fault::shape))
+        .layer(from_fn_with_state(Arc::clone(app), count))
         .with_state(Arc::clone(app))
+}
+
+/// Counts every answer, and how long it took.
+async fn count(State(app): State<Shared>, request: Request, next: Next) -> Response {
+    let begin_us = halley_ring::now_us();
+    let response = next.run(request).await;
+    app.tallies.count_answer(response.status().as_u16(), halley_ring::now_us() - begin_us);
+    response
 }

@@ -117,7 +117,7 @@ fn begin(app: &Shared, caller: &Caller, push: Push) -> Begun {
         let job = source::job(push.target, push.operation, &push.body);
         return Begun::Produced(Box::pin(kafka.produce(&job, id.as_deref())), turn);
     }
-    let pushed = app.dispatch.push(&push.target, push.operation, &push.body);
+    let pushed = app.dispatch.push(&push.target, push.operation, &push.body, halley_ring::now_us());
     Begun::Over(pushed.map(|to| taken(Answer::Dispatched(to), turn)).map_err(Into::into))
 }
 

@@ -12,7 +12,7 @@ use super::Shared;
 use crate::reason::{CloseReason, DropReason, Handshake, Reject};
 use crate::source::nodes::NodesStats;
 use crate::source::stats::{KafkaStats, Partition};
-use crate::stats::{Counter, ShardStats, Spread};
+use crate::stats::{Counter, Pool, ShardStats, Spread};
 
 pub(super) async fn stats(State(app): State<Shared>) -> Json<Value> {
     Json(json!({
@@ -55,8 +55,11 @@ fn shard(stats: &ShardStats) -> Value {
         "rooms": stats.rooms.get(),
         "blocked": stats.blocked.get(),
         "pinned_bytes": stats.pinned_bytes.get(),
+        "busy_us": stats.busy_us.get(),
+        "pools": pools(stats),
         "turn_us": spread(&stats.turn_us),
         "run_messages": spread(&stats.run_messages),
+        "delivery_us": spread(&stats.delivery_us),
     })
 }
 
@@ -103,6 +106,14 @@ fn nodes(stats: &NodesStats) -> Value {
         "told": stats.told.load(Ordering::Relaxed),
         "tell_failed": stats.tell_failed.load(Ordering::Relaxed),
     })
+}
+
+fn pools(stats: &ShardStats) -> Value {
+    let fill = |pool: Pool| {
+        let fill = &stats.pools[pool.at()];
+        (pool.name().to_owned(), json!({ "used": fill.used.get(), "max": fill.max.get() }))
+    };
+    Value::Object(Pool::ALL.map(fill).into_iter().collect())
 }
 
 fn values<const N: usize>(counters: &[Counter; N]) -> [u64; N] {

@@ -1,76 +1,195 @@
-//! What `/metrics` says of Kafka.
+//! What `/metrics` says of Kafka; all of it is left out without `[kafka]`.
 
-use std::fmt;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use halley_protocol::job::JobReject;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::Unit;
 
-use super::{Histogram, counter, family, gauge};
-use crate::source::nodes::NodesStats;
+use super::{Family, Kind, Read, Samples, Scrape, Value};
 use crate::source::stats::{KafkaStats, State};
-use crate::stats::SPREAD_BUCKETS;
 
-pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, stats: &KafkaStats) -> fmt::Result {
-    let mut metric = encoder.encode_descriptor("kafka_state", "1 for the state it is in", None, MetricType::Gauge)?;
-    for state in State::ALL {
-        let value = i64::from(state == stats.standing.state());
-        ConstGauge::new(value).encode(metric.encode_family(&[("state", state.name())])?)?;
+pub(super) const FAMILIES: &[Family] = &[
+    Family {
+        name: "halley_kafka_state",
+        kind: Kind::Gauge,
+        labels: &["state"],
+        help: "1 for the state it is in",
+        read: Read::Many(|scrape, samples| {
+            with(scrape, |stats| {
+                for state in State::ALL {
+                    samples.put([&state.name()], u64::from(state == stats.standing.state()));
+                }
+            });
+        }),
+    },
+    Family {
+        name: "halley_kafka_lag_records",
+        kind: Kind::Gauge,
+        labels: &["partition"],
+        help: "Records that the broker has and that were not dispatched",
+        read: Read::Many(|scrape, samples| {
+            with(scrape, |stats| {
+                stats.partitions().iter().for_each(|partition| samples.put([&partition.number], partition.lag()));
+            });
+        }),
+    },
+    Family {
+        name: "halley_kafka_lag_seconds",
+        kind: Kind::Gauge,
+        labels: &["partition"],
+        help: "How late records are dispatched; 0 without a lag",
+        read: Read::Many(|scrape, samples| {
+            with(scrape, |stats| {
+                stats
+                    .partitions()
+                    .iter()
+                    .for_each(|partition| samples.put([&partition.number], partition.lag_seconds()));
+            });
+        }),
+    },
+    Family {
+        name: "halley_kafka_jobs",
+        kind: Kind::Counter,
+        labels: &["result"],
+        help: "Records by what became of them: dispatched, expired, rejected",
+        read: Read::Many(|scrape, samples| {
+            with(scrape, |stats| {
+                samples.put([&"dispatched"], stats.dispatched.get());
+                samples.put([&"expired"], stats.expired.get());
+                samples.put([&"rejected"], stats.rejected());
+            });
+        }),
+    },
+    Family {
+        name: "halley_kafka_rejects",
+        kind: Kind::Counter,
+        labels: &["reason"],
+        help: "Records that are no jobs",
+        read: Read::Many(|scrape, samples| {
+            with(scrape, |stats| {
+                for reject in JobReject::ALL {
+                    samples.put([&reject.name()], stats.rejects[reject.at()].get());
+                }
+            });
+        }),
+    },
+    Family {
+        name: "halley_kafka_repeats",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Records read a second time and left out",
+        read: Read::Many(|scrape, samples| one(scrape, samples, |stats| stats.repeats.get().into())),
+    },
+    Family {
+        name: "halley_kafka_duplicates",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Jobs whose id was dispatched before",
+        read: Read::Many(|scrape, samples| one(scrape, samples, |stats| stats.duplicates.get().into())),
+    },
+    Family {
+        name: "halley_kafka_pauses",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Times a partition waited for a shard's full queue",
+        read: Read::Many(|scrape, samples| one(scrape, samples, |stats| stats.pauses.get().into())),
+    },
+    Family {
+        name: "halley_kafka_missed",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Records that were gone before they were read",
+        read: Read::Many(|scrape, samples| one(scrape, samples, |stats| load(&stats.missed).into())),
+    },
+    Family {
+        name: "halley_kafka_produced",
+        kind: Kind::Counter,
+        labels: &["result"],
+        help: "Jobs of the API by what Kafka said: acknowledged, failed",
+        read: Read::Many(|scrape, samples| {
+            with(scrape, |stats| acknowledged(samples, &stats.produced, &stats.produce_failed));
+        }),
+    },
+    Family {
+        name: "halley_kafka_dead_letters",
+        kind: Kind::Counter,
+        labels: &["result"],
+        help: "Rejected records by what the dead-letter topic said: acknowledged, failed",
+        read: Read::Many(|scrape, samples| {
+            with(scrape, |stats| acknowledged(samples, &stats.dead_letters, &stats.dead_letters_failed));
+        }),
+    },
+    Family {
+        name: "halley_kafka_nodes",
+        kind: Kind::Gauge,
+        labels: &["state"],
+        help: "Other nodes known: up, gone",
+        read: Read::Many(|scrape, samples| {
+            with(scrape, |stats| {
+                let list = stats.nodes.list();
+                for (state, lives) in [("up", true), ("gone", false)] {
+                    samples.put([&state], list.iter().filter(|node| node.lives == lives).count() as u64);
+                }
+            });
+        }),
+    },
+    Family {
+        name: "halley_kafka_node_rooms_left_out",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Rooms of nodes that other nodes do not count",
+        read: Read::Many(|scrape, samples| {
+            one(scrape, samples, |stats| {
+                let others = stats.nodes.list().iter().map(|node| node.left_out).sum::<u64>();
+                (others + stats.nodes.left_out.get()).into()
+            });
+        }),
+    },
+    Family {
+        name: "halley_kafka_node_rejects",
+        kind: Kind::Counter,
+        labels: &["reason"],
+        help: "Records of the nodes' topic that are no node's",
+        read: Read::Many(|scrape, samples| {
+            with(scrape, |stats| {
+                for reject in JobReject::ALL {
+                    samples.put([&reject.name()], stats.nodes.rejects[reject.at()].get());
+                }
+            });
+        }),
+    },
+    Family {
+        name: "halley_kafka_node_records",
+        kind: Kind::Counter,
+        labels: &["result"],
+        help: "Records of this node by what Kafka said: acknowledged, failed",
+        read: Read::Many(|scrape, samples| {
+            with(scrape, |stats| acknowledged(samples, &stats.nodes.told, &stats.nodes.tell_failed));
+        }),
+    },
+    Family {
+        name: "halley_kafka_dispatch_seconds",
+        kind: Kind::Histogram,
+        labels: &[],
+        help: "From a record's timestamp to its dispatch",
+        read: Read::Other(|app| app.kafka.get().map(|source| &source.stats().dispatch_ms), 1e-3),
+    },
+];
+
+fn with(scrape: &Scrape<'_>, read: impl FnOnce(&KafkaStats)) {
+    if let Some(source) = scrape.app.kafka.get() {
+        read(source.stats());
     }
-    lags(encoder, stats)?;
-    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let rejected = stats.rejected();
-    let jobs = [("dispatched", stats.dispatched.get()), ("expired", stats.expired.get()), ("rejected", rejected)];
-    family(encoder, "kafka_jobs", "Records by what became of them", "result", &jobs)?;
-    let rejects = JobReject::ALL.map(|reject| (reject.name(), stats.rejects[reject.at()].get()));
-    family(encoder, "kafka_rejects", "Records that are no jobs", "reason", &rejects)?;
-    counter(encoder, "kafka_repeats", "Records read a second time and left out", stats.repeats.get())?;
-    counter(encoder, "kafka_duplicates", "Jobs whose id was dispatched before", stats.duplicates.get())?;
-    counter(encoder, "kafka_pauses", "Times a partition waited for a shard's full queue", stats.pauses.get())?;
-    counter(encoder, "kafka_missed", "Records that were gone before they were read", load(&stats.missed))?;
-    let produced = [("acknowledged", load(&stats.produced)), ("failed", load(&stats.produce_failed))];
-    family(encoder, "kafka_produced", "Jobs of the API by what Kafka said", "result", &produced)?;
-    let letters = [("acknowledged", load(&stats.dead_letters)), ("failed", load(&stats.dead_letters_failed))];
-    family(encoder, "kafka_dead_letters", "Rejected records by what the dead-letter topic said", "result", &letters)?;
-    nodes(encoder, &stats.nodes)?;
-    let mut late = Histogram { counts: [0; SPREAD_BUCKETS], sum: 0 };
-    late.add(&stats.dispatch_ms);
-    let name = ("kafka_dispatch", "From a record's timestamp to its dispatch");
-    late.encode(encoder, name, Some(&Unit::Seconds), 1e-3)
 }
 
-fn nodes(encoder: &mut DescriptorEncoder<'_>, stats: &NodesStats) -> fmt::Result {
-    let list = stats.list();
-    let count = |wanted: bool| list.iter().filter(|node| node.lives == wanted).count();
-    let mut metric = encoder.encode_descriptor("kafka_nodes", "Other nodes known", None, MetricType::Gauge)?;
-    for (state, lives) in [("up", true), ("gone", false)] {
-        let value = i64::try_from(count(lives)).unwrap_or(i64::MAX);
-        ConstGauge::new(value).encode(metric.encode_family(&[("state", state)])?)?;
-    }
-    let left_out = list.iter().map(|node| node.left_out).sum::<u64>() + stats.left_out.get();
-    gauge(encoder, "kafka_node_rooms_left_out", "Rooms of nodes that other nodes do not count", left_out)?;
-    let rejects = JobReject::ALL.map(|reject| (reject.name(), stats.rejects[reject.at()].get()));
-    family(encoder, "kafka_node_rejects", "Records of the nodes' topic that are no node's", "reason", &rejects)?;
-    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let told = [("acknowledged", load(&stats.told)), ("failed", load(&stats.tell_failed))];
-    family(encoder, "kafka_node_records", "Records of this node by what Kafka said", "result", &told)
+fn one(scrape: &Scrape<'_>, samples: &mut Samples, read: impl FnOnce(&KafkaStats) -> Value) {
+    with(scrape, |stats| samples.put([], read(stats)));
 }
 
-fn lags(encoder: &mut DescriptorEncoder<'_>, stats: &KafkaStats) -> fmt::Result {
-    let partitions = stats.partitions();
-    let help = "Records that the broker has and that were not dispatched";
-    let mut lag = encoder.encode_descriptor("kafka_lag_records", help, None, MetricType::Gauge)?;
-    for partition in &partitions {
-        let records = i64::try_from(partition.lag()).unwrap_or(i64::MAX);
-        ConstGauge::new(records).encode(lag.encode_family(&[("partition", partition.number)])?)?;
-    }
-    let help = "How late records are dispatched; 0 without a lag";
-    let mut lag = encoder.encode_descriptor("kafka_lag", help, Some(&Unit::Seconds), MetricType::Gauge)?;
-    for partition in &partitions {
-        ConstGauge::new(partition.lag_seconds()).encode(lag.encode_family(&[("partition", partition.number)])?)?;
-    }
-    Ok(())
+fn load(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+fn acknowledged(samples: &mut Samples, yes: &AtomicU64, no: &AtomicU64) {
+    samples.put([&"acknowledged"], load(yes));
+    samples.put([&"failed"], load(no));
 }

@@ -271,7 +271,7 @@ fn reject(reason: Reject) -> World {
         Reject::StaleRoom => {
             let room = RoomRef { index: RoomIndex(200), generation: 1 };
             assert!(world.links[0].take_credit(0));
-            world.links[0].put_push(Order::Room { room, payload: Payload::encode(1000, b"") });
+            world.links[0].put_push(Order::Room { room, payload: Payload::encode(1000, b"", 0) });
         }
         Reject::TooManyRooms => {
             for number in 0..ROOMS_PER_CONNECTION_MAX {

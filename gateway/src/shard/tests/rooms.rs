@@ -183,7 +183,7 @@ fn a_push_for_a_room_whose_index_was_given_to_another_reaches_nobody() {
     let unknown = RoomRef { index: RoomIndex(9999), generation: 1 };
     for room in [old, unknown] {
         assert!(world.links[0].take_credit(0));
-        world.links[0].put_push(Order::Room { room, payload: Payload::encode(1000, b"stale") });
+        world.links[0].put_push(Order::Room { room, payload: Payload::encode(1000, b"stale", 0) });
     }
     world.settle();
     assert_eq!(heir.take(), []);

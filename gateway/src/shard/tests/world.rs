@@ -164,9 +164,12 @@ impl World {
     /// A turn of one shard, and its sleep; whether work is left.
     pub(super) fn turn(&mut self, at: usize) -> bool {
         let shard = &mut self.shards[at];
+        shard.ring.set_now_us(self.now_ms * 1000);
         let turn = shard.turn(self.now_ms);
-        let (offered, accounted) = self.links[at].stats.law();
+        let stats = &self.links[at].stats;
+        let (offered, accounted) = stats.law();
         assert_eq!(offered, accounted, "offered = sent + dropped + queued, after every turn");
+        assert_eq!(stats.delivery_us.count(), stats.sent.get(), "what was sent was measured, after every turn");
         shard.wait(turn);
         turn == Turn::Busy
     }
@@ -271,7 +274,7 @@ impl World {
     }
 
     pub(super) fn dispatch(&self, target: &Target, operation: i32, body: &str) -> Result<Dispatched, DispatchError> {
-        self.dispatch.push(target, operation, body.as_bytes())
+        self.dispatch.push(target, operation, body.as_bytes(), self.now_ms * 1000)
     }
 
     /// Pushes to a room and lets it arrive.

@@ -301,7 +301,7 @@ impl Desk {
             stats.duplicates.add(1);
             return true;
         }
-        match self.dispatch.push(&job.target, job.operation, &job.payload) {
+        match self.dispatch.push(&job.target, job.operation, &job.payload, halley_ring::now_us()) {
             Ok(_) => {
                 if let Some(id) = &job.id {
                     self.ids.put(id, (), now_ms);

@@ -98,10 +98,12 @@ impl Living {
             shard.link.unpark();
         }
         let sends = world.links[at].stats.sends.get();
+        shard.ring.set_now_us(now_ms * 1000);
         let turn = shard.turn(now_ms);
         let stats = &world.links[at].stats;
         let (offered, accounted) = stats.law();
         assert_eq!(offered, accounted, "offered = sent + dropped + queued, after every turn");
+        assert_eq!(stats.delivery_us.count(), stats.sent.get(), "what was sent was measured, after every turn");
         assert!(stats.balance().holds(), "what is published adds up");
         let sends_max = u64::from(shard.settings.sends_per_turn_max) + REPLIES_MAX * stats.connections.get() + 64;
         assert!(stats.sends.get() - sends <= sends_max, "{} sends in a turn", stats.sends.get() - sends);
