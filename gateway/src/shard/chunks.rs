@@ -119,7 +119,6 @@ impl Pool {
     }
 
     /// Places that connections keep.
-    #[cfg(test)]
     pub(super) fn kept(&self) -> u32 {
         self.kept
     }
