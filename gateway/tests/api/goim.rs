@@ -146,7 +146,8 @@ fn online_counts_rooms_connections_and_addresses() {
 #[test]
 fn nodes_tell_clients_what_the_configuration_says() {
     let nodes = "[nodes]\ndomain = \"gw.example\"\nhost_domain = \".example\"\naddresses = [\"198.51.100.7\"]\nwss_port = 443\nregion = \"sh\"";
-    run(config(&format!("{OPEN}{nodes}")), async |gateway| {
+    let websocket = "[[listener]]\nbind = \"127.0.0.1:0\"\ntransport = \"ws\"\nlogin = \"open\"\n";
+    run(config(&format!("{OPEN}{websocket}{nodes}")), async |gateway| {
         let weighted = gateway.get("/goim/nodes/weighted").await.json();
         assert_eq!(
             weighted["data"],

@@ -1,7 +1,7 @@
 //! Pushes: one buffer for both transports, alone and joined.
 
 use halley_protocol::packet::{self, header};
-use halley_protocol::push::{HEADROOM, INNER_START, VERSION, encode, packets, seal};
+use halley_protocol::push::{HEADROOM, INNER_START, NOTE_BYTES, VERSION, encode, packets, seal};
 use halley_protocol::websocket::client;
 use halley_protocol::{Packet, operation};
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 fn the_frame_header_lies_right_before_the_outer_header_at_every_length() {
     for (body_bytes, start) in [(0, 8), (93, 8), (94, 6), (65_503, 6), (65_504, 0), (100_000, 0)] {
         let (buffer, seen) = encode(1000, &vec![b'x'; body_bytes]);
-        assert_eq!(seen, start, "{body_bytes} bytes");
+        assert_eq!(usize::from(seen), NOTE_BYTES + start, "{body_bytes} bytes");
         let wire = &buffer[usize::from(seen)..];
         let frame = client::decode(wire).unwrap().expect("a whole frame");
         assert_eq!(usize::from(seen) + frame.payload.start, HEADROOM);
