@@ -102,7 +102,7 @@ pub struct PlanArguments {
     /// Bytes of a payload.
     #[arg(long, value_name = "B", default_value = "100")]
     bytes: u64,
-    /// A proxy on the same nodes ends TLS.
+    /// Connections are over TLS.
     #[arg(long)]
     tls: bool,
     /// Cores of a node.

@@ -14,12 +14,11 @@ use crate::{
 /// Bytes around a payload: goim's header, a WebSocket header, and TCP, IPv4 and Ethernet with their gaps.
 const FRAME_BYTES: u64 = 16 + 4 + 32 + 20 + 38;
 
-/// Bytes of a session of TLS in front of a connection, buffered (a proxy's; the gateway itself has none).
-const TLS_BYTES: u64 = 7_300;
+/// Bytes of the keys and state of a connection over TLS, in the gateway: what it was designed to take, not yet measured.
+const TLS_BYTES: u64 = 4_500;
 
 /// What `--tls` adds, and does not.
-const TLS_ASSUMPTION: &str =
-    "The gateway does not end TLS; with --tls a proxy's 7,300 bytes a session are added, and nothing for its CPU time.";
+const TLS_ASSUMPTION: &str = "With --tls 4,500 bytes a connection are added: an assumption, not a measurement. Nothing is added for the CPU time of TLS.";
 
 /// How busy a core may be in a plan, percent: the rest is for bursts and for one node less.
 const BUSY_PERCENT: u64 = 70;
@@ -41,7 +40,7 @@ pub struct Traffic {
     pub rate: f64,
     /// Bytes of a payload.
     pub bytes: u64,
-    /// Whether a proxy on the same nodes ends TLS.
+    /// Whether connections are over TLS, which the gateway ends.
     pub tls: bool,
 }
 
@@ -71,7 +70,7 @@ pub struct Plan {
     pub user_bytes: u64,
     /// Of the kernel, for sockets.
     pub kernel_bytes: u64,
-    /// Of a proxy's TLS sessions.
+    /// Of TLS, in the gateway's processes.
     pub tls_bytes: u64,
     /// Sent to clients, bits a second, headers included.
     pub link_bits: f64,
