@@ -62,20 +62,26 @@ function startToken() {
   };
 }
 
+/** Asks once a second, whatever comes of it. */
 async function poll() {
-  if (!signingIn) {
-    try {
-      const stats = await call("v1/stats");
-      overview.draw(stats);
-      state(stats.draining ? "waiting" : "open", stats.draining ? "draining" : "serving");
-    } catch (error) {
-      overview.draw(null);
-      if (!(error instanceof ApiError)) throw error;
-      state("waiting", error.status === 401 ? "asks for a token" : error.status ? error.message : "does not answer, asking again");
-    }
+  try {
+    if (!signingIn) await ask();
+  } finally {
+    setTimeout(poll, POLL_MS);
   }
-  if (!signingIn) VIEWS[address().view].poll?.();
-  setTimeout(poll, POLL_MS);
+}
+
+async function ask() {
+  try {
+    const stats = await call("v1/stats");
+    overview.draw(stats);
+    state(stats.draining ? "waiting" : "open", stats.draining ? "draining" : "serving");
+  } catch (error) {
+    overview.draw(null);
+    if (!(error instanceof ApiError)) throw error;
+    state("waiting", error.status === 401 ? "asks for a token" : error.status ? error.message : "does not answer, asking again");
+  }
+  if (!signingIn) await VIEWS[address().view].poll?.();
 }
 
 function state(phase, words) {

@@ -10,7 +10,7 @@ use std::{
 const MARKS: [&str; 3] = ["runnable", "as-root", "elsewhere"];
 
 /// Ports that the manual names, which a test must not take.
-const PORTS: [&str; 3] = ["3101", "3102", "3111"];
+const PORTS: [&str; 4] = ["3101", "3102", "3103", "3111"];
 
 fn pages() -> Vec<PathBuf> {
     let entries = fs::read_dir("../docs/operations").expect("the manual").map(|entry| entry.expect("an entry").path());
@@ -46,9 +46,9 @@ fn programs() -> PathBuf {
     folder
 }
 
-/// Three free ports, so that pages can be tested beside a gateway of somebody else.
-fn free_ports() -> [String; 3] {
-    let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+/// Free ports in their place, so that pages can be tested beside a gateway of somebody else.
+fn free_ports() -> [String; PORTS.len()] {
+    let held = [(); PORTS.len()].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
     held.map(|socket| socket.local_addr().expect("an address").port().to_string())
 }
 
@@ -60,8 +60,10 @@ fn run(page: &Path, script: &str, programs: &Path) -> Result<(), String> {
     for (port, free) in PORTS.iter().zip(&free) {
         commands = commands.replace(&format!(":{port}"), &format!(":{free}"));
     }
-    let [tcp, ws, api] = free.map(|port| format!("127.0.0.1:{port}"));
-    let dev = format!("env HALLEY__DEV__TCP={tcp} HALLEY__DEV__WS={ws} HALLEY__API__BIND={api} halley --dev");
+    let [tcp, ws, wss, api] = free.map(|port| format!("127.0.0.1:{port}"));
+    let secure =
+        if commands.contains("HALLEY__DEV__CERTIFICATE") { format!(" HALLEY__DEV__WSS={wss}") } else { String::new() };
+    let dev = format!("env HALLEY__DEV__TCP={tcp} HALLEY__DEV__WS={ws} HALLEY__API__BIND={api}{secure} halley --dev");
     let commands = commands.replace("halley --dev", &dev);
     let path = format!("{}:{}", programs.display(), env::var("PATH").unwrap_or_default());
     let script = format!("set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{commands}\n");
@@ -88,7 +90,12 @@ fn every_command_of_the_manual_that_can_be_run_works() {
     let mut run_pages = 0;
     let configuration = PathBuf::from("../docs/configuration.md");
     assert_eq!(blocks(&fs::read_to_string(&configuration).expect("the page"))[0].0, "runnable", "its smallest file");
-    for page in pages().into_iter().chain([configuration]) {
+    let with_openssl = Command::new("openssl").arg("version").output().is_ok();
+    if !with_openssl {
+        eprintln!("skipped: docs/tls.md, since openssl is not installed here");
+    }
+    let tls = with_openssl.then(|| PathBuf::from("../docs/tls.md"));
+    for page in pages().into_iter().chain([configuration]).chain(tls) {
         let blocks = blocks(&fs::read_to_string(&page).expect("a page"));
         let runnable: Vec<&str> =
             blocks.iter().filter(|(mark, _)| mark == "runnable").map(|(_, text)| text.as_str()).collect();

@@ -189,15 +189,13 @@ impl Machine {
     }
 
     fn obey(&mut self, command: Command, now: Instant) {
-        if let Command::Certificates { listener, config } = command {
-            self.control.replace_certificates(listener, &config, &mut self.outgoing);
-            return self.wake_if_blocked();
-        }
-        // A dropped sender tells the handler that there is no answer.
-        if self.outgoing.waiting() > WAITING_MAX {
-            return;
-        }
+        let full = self.outgoing.waiting() > WAITING_MAX;
         match command {
+            Command::Certificates { listener, config } => {
+                self.control.replace_certificates(listener, &config, &mut self.outgoing);
+            }
+            // A dropped sender tells the handler that there is no answer.
+            _ if full => return,
             Command::Kick { key, answer } => {
                 let _ = answer.send(self.control.kick(&key, CloseReason::Kicked, &mut self.outgoing));
             }
@@ -210,7 +208,6 @@ impl Machine {
                 self.inspections.insert(self.next_token, (now, answer));
                 self.control.inspect(conn, self.next_token, &mut self.outgoing);
             }
-            Command::Certificates { .. } => {}
         }
         self.wake_if_blocked();
     }
