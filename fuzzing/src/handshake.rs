@@ -11,7 +11,8 @@ use crate::{arrivals, cuts};
 pub fn handshake(data: &[u8]) {
     let (sizes, request) = cuts(data);
     let origins = ["https://example.org".to_owned()];
-    for rules in [Rules { path: "/sub", origins: &[] }, Rules { path: "/", origins: &origins }] {
+    let rules = |path, origins, deflate| Rules { path, origins, deflate };
+    for rules in [rules("/sub", &[], false), rules("/", &origins[..], false), rules("/sub", &[], true)] {
         let whole = parse(request, &rules);
         let judged = arrivals(&sizes, request.len()).map(|end| parse(&request[..end], &rules));
         let first = judged.into_iter().find(|judged| *judged != Ok(None)).unwrap_or(Ok(None));

@@ -4,6 +4,7 @@
 
 mod api;
 mod configuration;
+mod deflate;
 mod handshake;
 mod jobs;
 mod packets;
@@ -11,6 +12,7 @@ mod stream;
 
 pub use api::bodies;
 pub use configuration::configuration;
+pub use deflate::deflate;
 pub use handshake::handshake;
 pub use jobs::jobs;
 pub use packets::packets;
@@ -20,9 +22,10 @@ pub use stream::frames;
 pub type Run = fn(&[u8]);
 
 /// Every target: its name, which is that of its corpus, and what it runs.
-pub const TARGETS: [(&str, Run); 6] = [
+pub const TARGETS: [(&str, Run); 7] = [
     ("bodies", bodies),
     ("configuration", configuration),
+    ("deflate", deflate),
     ("frames", frames),
     ("handshake", handshake),
     ("jobs", jobs),

@@ -10,7 +10,7 @@ use tungstenite::{Error, Message, WebSocket};
 
 use crate::{arrivals, cuts};
 
-const LIMITS: FrameLimits = FrameLimits { message_bytes_max: 500, fragments_max: 20 };
+const LIMITS: FrameLimits = FrameLimits { message_bytes_max: 500, fragments_max: 20, deflate: false };
 
 /// An event with its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ fn decode(stream: &[u8], sizes: &[usize]) -> Outcome {
             loop {
                 match frames.next(LIMITS, &mut buffer, &mut cursor) {
                     Ok(Some(event)) => seen.push(match event {
-                        Event::Message { kind, range } => message(kind, &buffer[range]),
+                        Event::Message { kind, range, .. } => message(kind, &buffer[range]),
                         Event::Ping { range } => Seen::Ping(buffer[range].to_vec()),
                         Event::Pong => Seen::Pong,
                         Event::Close { code } => Seen::Close(code),

@@ -1,9 +1,10 @@
-//! Dispatch: looks a target up, encodes the message once, puts one order into the queue of each shard concerned.
+//! Dispatch: looks a target up, encodes (and deflates) the message once, puts one order into the queue of each shard concerned.
 
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
+use crate::compression::Compression;
 use crate::directory::Directory;
 use crate::ids::{ConnWord, RoomRef, ShardIndex};
 use crate::limits;
@@ -52,6 +53,7 @@ pub enum DispatchError {
 pub struct Dispatch {
     directory: Arc<Directory>,
     links: Arc<[Arc<ShardLink>]>,
+    compression: Option<Arc<Compression>>,
 }
 
 /// What one shard gets of a push.
@@ -85,7 +87,13 @@ type Shares = ArrayVec<(ShardIndex, Share), { limits::SHARDS_MAX }>;
 impl Dispatch {
     /// Dispatch over this directory into all shards, in order.
     pub fn new(directory: Arc<Directory>, links: Arc<[Arc<ShardLink>]>) -> Self {
-        Self { directory, links }
+        Self { directory, links, compression: None }
+    }
+
+    /// The same, which deflates pushes for shards that have somebody to read them so.
+    #[must_use]
+    pub fn compressing(self, compression: Option<Arc<Compression>>) -> Self {
+        Self { compression, ..self }
     }
 
     /// Pushes to everybody concerned or, with an error, to nobody. A target that nobody answers to is no error.
@@ -101,7 +109,11 @@ impl Dispatch {
             Target::All => self.all(),
         };
         self.take_credits(&mut shares, body.len())?;
-        self.put(shares, || Payload::encode(operation, body, now_us));
+        let compression = self.compression.as_ref().filter(|it| it.wants(body.len()) && self.inflates(&shares));
+        self.put(shares, || match compression {
+            Some(compression) => compression.encode(operation, body, now_us),
+            None => Payload::encode(operation, body, now_us),
+        });
         Ok(dispatched)
     }
 
@@ -150,6 +162,11 @@ impl Dispatch {
             self.link(*shard).return_credit(weight(share));
         }
         Err(DispatchError::Full)
+    }
+
+    /// Whether one of these shards has clients with compression. Who comes meanwhile gets the message as others do.
+    fn inflates(&self, shares: &Shares) -> bool {
+        shares.iter().any(|(shard, _)| self.link(*shard).stats.deflating.get() > 0)
     }
 
     /// Every shard has its credit.

@@ -1,6 +1,7 @@
 //! Halley, the connection gateway: holds clients on shards and pushes messages to them.
 
 pub mod alloc;
+pub mod compression;
 pub mod config;
 pub mod control;
 pub mod directory;

@@ -26,7 +26,9 @@ pub enum CloseReason {
     FrameWrongType,
     /// Text or a close reason that is not UTF-8.
     FrameNotUtf8,
-    /// A WebSocket message above its limit in bytes or fragments.
+    /// A compressed WebSocket message that is no deflate.
+    FrameNotDeflate,
+    /// A WebSocket message above its limit in bytes, fragments or deflate blocks.
     FrameTooBig,
     /// No login within `login_ms_max`.
     LoginLate,
@@ -60,7 +62,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in order of its number.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::PeerClosed,
         Self::PeerReset,
         Self::PacketMalformed,
@@ -72,6 +74,7 @@ impl CloseReason {
         Self::FrameMalformed,
         Self::FrameWrongType,
         Self::FrameNotUtf8,
+        Self::FrameNotDeflate,
         Self::FrameTooBig,
         Self::LoginLate,
         Self::LoginRefused,
@@ -103,6 +106,7 @@ impl CloseReason {
             Self::FrameMalformed => "frame-malformed",
             Self::FrameWrongType => "frame-wrong-type",
             Self::FrameNotUtf8 => "frame-not-utf8",
+            Self::FrameNotDeflate => "frame-not-deflate",
             Self::FrameTooBig => "frame-too-big",
             Self::LoginLate => "login-late",
             Self::LoginRefused => "login-refused",
@@ -128,7 +132,7 @@ impl CloseReason {
             Self::PeerClosed | Self::PeerReset | Self::TlsHandshake | Self::TlsRecord | Self::HandshakeRefused => None,
             Self::PacketMalformed | Self::FrameMalformed | Self::OperationUnknown => Some(1002),
             Self::FrameWrongType => Some(1003),
-            Self::FrameNotUtf8 => Some(1007),
+            Self::FrameNotUtf8 | Self::FrameNotDeflate => Some(1007),
             Self::PacketTooBig | Self::FrameTooBig | Self::RoomNameBad => Some(1009),
             Self::Drain | Self::TlsWorn => Some(1012),
             Self::OutboxPool | Self::PartialPool => Some(1013),

@@ -146,6 +146,8 @@ pub struct ShardStats {
     pub queued: Counter,
     /// Connections open, logged in or not (gauge).
     pub connections: Counter,
+    /// Connections that have agreed to compression (gauge).
+    pub deflating: Counter,
     /// Connections accepted.
     pub accepted: Counter,
     /// Logins admitted.
@@ -170,6 +172,12 @@ pub struct ShardStats {
     pub sent_bytes: Counter,
     /// Packets received.
     pub packets: Counter,
+    /// Compressed messages received, whether they were sound or not.
+    pub inflated: Counter,
+    /// Bytes of these.
+    pub inflate_in_bytes: Counter,
+    /// Bytes that the sound ones hold.
+    pub inflate_out_bytes: Counter,
     /// Times the full table stopped accepting.
     pub accept_pauses: Counter,
     /// Times that `accepts_per_second_max` stopped accepting.

@@ -11,6 +11,7 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Sizes of buffers and fields that follow from other limits: nothing can go there.
 const FOLLOWS: &[&str] = &[
+    "ANSWER_BYTES_MAX",
     "CONTROL_BYTES_MAX",
     "FAREWELL_BYTES_MAX",
     "FRAME_HEADER_BYTES_MAX",
@@ -25,6 +26,7 @@ const FOLLOWS: &[&str] = &[
     "SEAL_BYTES_MAX",
     "SEAL_PLAIN_BYTES_MAX",
     "SLEEP_MS_MAX",
+    "STORED_BYTES_MAX",
 ];
 
 /// A row: the file of its heading, empty under `Configuration`; its cells without backticks.

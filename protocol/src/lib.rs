@@ -11,6 +11,7 @@
 
 pub mod client;
 pub mod close;
+pub mod deflated;
 pub mod halley;
 pub mod job;
 pub mod login;

@@ -15,7 +15,7 @@
 use crate::operation;
 use crate::packet::{HEADER_BYTES, header};
 use crate::websocket::Opcode;
-use crate::websocket::encode::{FRAME_HEADER_BYTES_MAX, frame_header};
+use crate::websocket::encode::{FRAME_HEADER_BYTES_MAX, frame_header, frame_header_bytes};
 use core::ops::Range;
 
 /// Bytes at the front that are never sent: whoever holds the buffer may note something there.
@@ -46,8 +46,14 @@ pub fn seal(buffer: &mut [u8]) -> u8 {
     let mut frame = [0; FRAME_HEADER_BYTES_MAX];
     let frame_bytes = frame_header(&mut frame, Opcode::Binary, HEADER_BYTES + inner_bytes);
     let start = HEADROOM - frame_bytes;
+    debug_assert_eq!(start, websocket_start(inner_bytes));
     buffer[start..HEADROOM].copy_from_slice(&frame[..frame_bytes]);
     u8::try_from(start).unwrap_or(0) // at most HEADROOM
+}
+
+/// Where WebSocket sends from, with so many bytes of inner packets.
+pub const fn websocket_start(inner_bytes: usize) -> usize {
+    HEADROOM - frame_header_bytes(HEADER_BYTES + inner_bytes)
 }
 
 /// Where each packet of `inner` lies, one after the other; ends at the first that is not complete.

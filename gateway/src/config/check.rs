@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use halley_protocol::websocket::deflate::LEVELS;
+
 use super::error::ConfigError;
 use super::layers::Sources;
 use super::settings::{Auth, Dialect, Listener, Login, Settings, Shards, Transport};
@@ -58,7 +60,7 @@ impl Check<'_> {
     }
 
     fn ranges(&self) -> Result<(), ConfigError> {
-        let Settings { shard, nodes, .. } = self.settings;
+        let Settings { shard, compression, nodes, .. } = self.settings;
         let payload = limits::PAYLOAD_BYTES_MAX as u64;
         if let Some(connections_max) = self.settings.connections_max {
             self.range(
@@ -92,6 +94,8 @@ impl Check<'_> {
             "shard.run_bytes_max",
             shard.run_bytes_max.into(),
         )?;
+        self.range("compression.level", compression.level.into(), (*LEVELS.start()).into(), (*LEVELS.end()).into())?;
+        self.range("compression.bytes_min", compression.bytes_min.into(), 0, payload)?;
         if nodes.name.len() > 256 || nodes.name.contains('/') {
             return self.wrong("nodes.name", "is no name of a node: use at most 256 bytes and no slash");
         }
@@ -285,6 +289,12 @@ impl Check<'_> {
         if listener.transport == Transport::Tcp && !listener.origins.is_empty() {
             return self
                 .wrong(&key("origins"), "browsers send an origin only over transport = \"ws\": remove the key here");
+        }
+        if listener.compression && (listener.transport, listener.dialect) != (Transport::Ws, Dialect::GoimV2) {
+            return self.wrong(
+                &key("compression"),
+                "is agreed to over transport = \"ws\" with dialect = \"goim-v2\": remove the key here",
+            );
         }
         self.range(&key("send_buffer_bytes"), listener.send_buffer_bytes.into(), 4096, 1 << 26)?;
         self.range(&key("stall_ms_max"), listener.stall_ms_max.into(), 100, 86_400_000)?;

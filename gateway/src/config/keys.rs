@@ -73,6 +73,12 @@ pub const KEYS: &[Key] = &[
     key("shard.partials_max", "1024", "Buffers of a shard for packets that arrived in part."),
     key("shard.sends_per_turn_max", "4096", "Sends before a shard looks at its reads and orders again."),
     key("shard.accepts_armed_max", "16", "Accepts a shard keeps armed on each listener."),
+    key(
+        "compression.level",
+        "6",
+        "How pushes are compressed for clients of listeners with `compression`: 1, the fastest, to 9, the smallest.",
+    ),
+    key("compression.bytes_min", "128", "Pushes with fewer bytes are not compressed."),
     key("api.bind", "\"127.0.0.1:3111\"", "Address of the HTTP API."),
     key(
         "api.auth",
@@ -239,6 +245,11 @@ pub const KEYS: &[Key] = &[
         "Time between heartbeats (4003 beyond).",
     ),
     key("listener.linger_ms_max", "2000", "Time a closing connection gets to read its reason."),
+    key(
+        "listener.compression",
+        "false",
+        "WebSocket: agrees to `permessage-deflate` where a client offers it ([compression](protocol.md#compression)).",
+    ),
     key(
         "listener.tcp_user_timeout_ms",
         "120000",

@@ -2,28 +2,32 @@
 
 mod capacity;
 mod check;
+mod compression;
 mod error;
 mod jwt;
 mod kafka;
 mod keys;
 mod layers;
 mod log;
+mod nodes;
 mod reload;
 mod settings;
 mod tls;
 mod tokens;
 
 pub use capacity::{Host, Plan};
+pub use compression::Compression;
 pub use error::{ConfigError, Place};
 pub use jwt::{Jwt, JwtAlgorithm, JwtKey};
 pub use kafka::{JobFormat, Kafka, Start};
 pub use keys::{KEYS, Key, table};
 pub use layers::Sources;
 pub use log::{Log, LogFormat};
+pub use nodes::{Backoff, Nodes};
 pub use reload::{Change, RELOADS, Reload, reload_list};
 pub use settings::{
-    Api, ApiV1, Auth, Backoff, Bind, Dialect, ECHO_PATH, KeyPolicy, Listener, Login, Nodes, Settings, Shard, Shards,
-    SlowPolicy, Transport,
+    Api, ApiV1, Auth, Bind, Dialect, ECHO_PATH, KeyPolicy, Listener, Login, Settings, Shard, Shards, SlowPolicy,
+    Transport,
 };
 pub use tls::{CertificateFiles, ClientAuth, Tls, TlsVersion};
 pub use tokens::{HashedToken, Scope, Token, TokenHash};

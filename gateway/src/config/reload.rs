@@ -26,6 +26,8 @@ pub const RELOADS: &[&str] = &[
     "shard.run_messages_max",
     "shard.room_pending_bytes_max",
     "shard.sends_per_turn_max",
+    "compression.level",
+    "compression.bytes_min",
     "api.tokens",
     "api.body_bytes_max",
     "nodes.domain",

@@ -5,9 +5,11 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::compression::Compression;
 use super::jwt::Jwt;
 use super::kafka::Kafka;
 use super::log::Log;
+use super::nodes::Nodes;
 use super::tls::Tls;
 use super::tokens::Token;
 
@@ -39,6 +41,8 @@ pub struct Settings {
     pub drain_ms_max: u32,
     /// `[shard]`.
     pub shard: Shard,
+    /// `[compression]`.
+    pub compression: Compression,
     /// `[api]`.
     pub api: Api,
     /// `[api_v1]`. `None`: goim v1's calls are not served.
@@ -71,6 +75,7 @@ impl Default for Settings {
             drain_window_ms: 20_000,
             drain_ms_max: 30_000,
             shard: Shard::default(),
+            compression: Compression::default(),
             api: Api::default(),
             api_v1: None,
             jwt: Jwt::default(),
@@ -241,82 +246,6 @@ pub enum Auth {
     None,
 }
 
-/// `[nodes]`: what `/goim/nodes/…` tells clients.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Nodes {
-    /// What other nodes know this one by. Empty: this machine's host name.
-    pub name: String,
-    /// Domain that clients connect to. Empty: this machine's host name.
-    pub domain: String,
-    /// Appended to the host name for `platform=web`.
-    pub host_domain: String,
-    /// Public addresses of this node.
-    pub addresses: Vec<String>,
-    /// TCP port told to clients. 0: that of the first TCP listener without TLS.
-    pub tcp_port: u16,
-    /// WebSocket port told to clients. 0: that of the first WebSocket listener without TLS.
-    pub ws_port: u16,
-    /// Port of WebSocket over TLS told to clients. 0: that of the first WebSocket listener with TLS.
-    pub wss_port: u16,
-    /// Heartbeat told to clients, seconds.
-    pub heartbeat_s: u32,
-    /// Missed heartbeats after which a client should connect anew.
-    pub heartbeat_missed_max: u32,
-    /// Region of this instance.
-    pub region: String,
-    /// Zone of this instance.
-    pub zone: String,
-    /// Deployment environment of this instance.
-    pub env: String,
-    /// Weight of this instance.
-    pub weight: u32,
-    /// `[nodes.backoff]`.
-    pub backoff: Backoff,
-}
-
-impl Default for Nodes {
-    fn default() -> Self {
-        Self {
-            name: String::new(),
-            domain: String::new(),
-            host_domain: String::new(),
-            addresses: Vec::new(),
-            tcp_port: 0,
-            ws_port: 0,
-            wss_port: 0,
-            heartbeat_s: 240,
-            heartbeat_missed_max: 2,
-            region: String::new(),
-            zone: String::new(),
-            env: String::new(),
-            weight: 10,
-            backoff: Backoff::default(),
-        }
-    }
-}
-
-/// `[nodes.backoff]`: how clients should space their attempts to reconnect.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Backoff {
-    /// Longest delay, seconds.
-    #[serde(rename = "max_delay")]
-    pub delay_max: u32,
-    /// First delay, seconds.
-    pub base_delay: u32,
-    /// Growth per attempt.
-    pub factor: f64,
-    /// Random part of a delay.
-    pub jitter: f64,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self { delay_max: 300, base_delay: 3, factor: 1.8, jitter: 0.3 }
-    }
-}
-
 /// `[[listener]]`: one address that clients connect to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -348,6 +277,8 @@ pub struct Listener {
     pub heartbeat_ms_max: Option<u32>,
     /// How long a closing connection may take to read its reason, milliseconds.
     pub linger_ms_max: u32,
+    /// WebSocket: compression is agreed to.
+    pub compression: bool,
     /// `TCP_USER_TIMEOUT`, milliseconds. 0: the kernel's.
     pub tcp_user_timeout_ms: u32,
     /// Silence after which the kernel probes the peer, milliseconds. 0: never.
@@ -391,6 +322,7 @@ impl Default for Listener {
             login_ms_max: 5000,
             heartbeat_ms_max: None,
             linger_ms_max: 2000,
+            compression: false,
             tcp_user_timeout_ms: 120_000,
             keepalive_ms: 60_000,
             tls: None,

@@ -9,6 +9,7 @@ use futures_channel::{mpsc, oneshot};
 use super::api::{PushIds, Tokens};
 use super::decide::Revoked;
 use super::listen::Bound;
+use crate::compression::Compression;
 use crate::config::{Config, Reload};
 use crate::directory::Directory;
 use crate::dispatch::Dispatch;
@@ -27,6 +28,8 @@ pub struct App {
     pub bound: Bound,
     /// The way of pushes.
     pub dispatch: Dispatch,
+    /// What compresses them, if a listener does.
+    pub compression: Option<Arc<Compression>>,
     /// Who is where.
     pub directory: Arc<Directory>,
     /// Every shard's queues and counters.

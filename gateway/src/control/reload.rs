@@ -67,6 +67,10 @@ fn take_over(app: &App, machine: &RefCell<Machine>, outside: &Outside, config: &
     let mut machine = machine.borrow_mut();
     machine.set_memory_max(config.settings.memory_bytes_max);
     machine.reload(start::policy(config), &shards::reloadable(config));
+    if let Some(compression) = &app.compression {
+        let crate::config::Compression { level, bytes_min } = config.settings.compression;
+        compression.set(level, bytes_min as usize);
+    }
     app.live.replace(config.clone());
 }
 

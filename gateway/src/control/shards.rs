@@ -151,6 +151,7 @@ fn listener(listener: &crate::config::Listener, dev: bool) -> ListenerSettings {
         login_ms_max: listener.login_ms_max,
         heartbeat_ms_max: listener.heartbeat_ms(),
         linger_ms_max: listener.linger_ms_max,
+        compression: listener.compression,
         ..ListenerSettings::new(transport)
     }
 }

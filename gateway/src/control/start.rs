@@ -23,7 +23,8 @@ use super::reload::{self, Outside};
 use super::shards::{self, RunShard};
 use super::signals::{Signal, Signals};
 use super::{notify, ready};
-use crate::config::{Config, Dialect, Jwt, KeyPolicy, Listener, Login, Settings};
+use crate::compression::Compression;
+use crate::config::{self, Config, Dialect, Jwt, KeyPolicy, Listener, Login, Settings};
 use crate::directory::{DirectoryWriter, HashSecret};
 use crate::dispatch::Dispatch;
 use crate::identity::{self, Expected, TokenReject};
@@ -129,8 +130,10 @@ pub fn assemble(
     let (commands, commanded) = unbounded();
     let mut machine = Machine::new(control, Arc::clone(&links), bell, Arc::clone(&tallies));
     machine.set_memory_max(config.settings.memory_bytes_max);
+    let compression = compression(&config.settings).map(Arc::new);
     let app = App {
-        dispatch: Dispatch::new(Arc::clone(&directory), Arc::clone(&links)),
+        dispatch: Dispatch::new(Arc::clone(&directory), Arc::clone(&links)).compressing(compression.clone()),
+        compression,
         push_ids: Arc::default(),
         kafka: OnceLock::new(),
         tls,
@@ -160,6 +163,13 @@ fn tokens(jwt: &Jwt) -> decide::Tokens {
     }
 }
 
+/// What compresses pushes, if a listener does.
+fn compression(settings: &Settings) -> Option<Compression> {
+    let config::Compression { level, bytes_min } = settings.compression;
+    let compresses = settings.listener.iter().any(|listener| listener.compression);
+    compresses.then(|| Compression::new(level, bytes_min as usize))
+}
+
 /// What logins are judged by.
 pub(super) fn policy(config: &Config) -> Policy {
     let settings = &config.settings;
@@ -185,6 +195,7 @@ fn start_kafka(app: &App, machine: &Rc<RefCell<Machine>>) -> Result<(), StartErr
     let config = app.config();
     let Some(settings) = &config.settings.kafka else { return Ok(()) };
     let dispatch = Dispatch::new(Arc::clone(&app.directory), Arc::clone(&app.links));
+    let dispatch = dispatch.compressing(app.compression.clone());
     let kafka = Kafka::start(settings, dispatch, Arc::clone(&app.links), config.plan.cpus.clone());
     let kafka = kafka.map_err(StartError::Kafka)?;
     let machine = Rc::clone(machine);
@@ -254,6 +265,11 @@ async fn serve(
 /// Ends the process at the second signal to stop; a drain that a call began is not one.
 async fn end_at_second_stop(mut wishes: UnboundedReceiver<Wish>, mut stopped: bool) {
     while let Ok(wish) = wishes.recv().await {
+        if matches!(wish, Wish::Reload(_)) {
+            // A call was told so before it came here; a signal cannot be answered.
+            let problem = "the gateway drains and reads nothing anew";
+            tracing::warn!(event = "reload-refused", problem, "nothing has changed");
+        }
         if !matches!(wish, Wish::Stop) {
             continue;
         }

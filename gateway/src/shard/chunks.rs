@@ -3,7 +3,10 @@
 //! A chunk that still holds bytes after its connection was served stays with the connection; nothing is
 //! copied from scratch to keep. At most `kept_max` stay; the oldest of them can be found.
 
-use halley_protocol::websocket::frame::{Cursor, FrameLimits, Frames};
+use std::ops::Range;
+
+use halley_protocol::websocket::deflate::Inflater;
+use halley_protocol::websocket::frame::{Cursor, FrameLimits, FrameReject, Frames};
 use halley_protocol::websocket::pieces::{self, Pieces};
 use halley_ring::{RECV_BATCH_MAX, Slot};
 
@@ -11,9 +14,12 @@ use halley_ring::{RECV_BATCH_MAX, Slot};
 pub(super) const CHUNK_BYTES: usize = 8448;
 
 /// What a WebSocket message may take, as goim reads it.
-pub(super) const FRAME_LIMITS: FrameLimits = FrameLimits { message_bytes_max: 8192, fragments_max: 1024 };
+pub(super) const FRAME_LIMITS: FrameLimits =
+    FrameLimits { message_bytes_max: 8192, fragments_max: 1024, deflate: false };
 
 const _: () = assert!(FRAME_LIMITS.buffer_bytes() < CHUNK_BYTES, "there is always room for another byte");
+const _: () =
+    assert!((FRAME_LIMITS.message_bytes_max as usize) < CHUNK_BYTES, "what is inflated shows when it is too long");
 const _: () = assert!(pieces::BUFFER_BYTES < CHUNK_BYTES);
 const _: () = assert!(halley_protocol::websocket::handshake::HEAD_BYTES_MAX < CHUNK_BYTES);
 const _: () = assert!(halley_protocol::packet::PACKET_BYTES_MAX < CHUNK_BYTES);
@@ -129,16 +135,20 @@ pub(super) struct Chunks {
     bytes: Box<[u8]>,
     states: Vec<State>,
     pool: Pool,
+    inflater: Option<Inflater>,
 }
 
 impl Chunks {
-    /// Chunks of which so many may be kept, and behind them `more` bytes for other buffers.
-    pub(super) fn new(kept_max: u32, more: usize) -> Self {
-        let count = kept_max + u32::try_from(RECV_BATCH_MAX).unwrap_or(u32::MAX);
+    /// Chunks of which so many may be kept, and behind them `more` bytes for other buffers; with another chunk for what
+    /// is inflated, if anything is.
+    pub(super) fn new(kept_max: u32, more: usize, inflates: bool) -> Self {
+        let scratch = u32::try_from(RECV_BATCH_MAX).unwrap_or(u32::MAX);
+        let count = kept_max + scratch + u32::from(inflates);
         Self {
             bytes: bytemuck::zeroed_slice_box(count as usize * CHUNK_BYTES + more),
             states: vec![State::default(); count as usize],
-            pool: Pool::new(count, kept_max),
+            pool: Pool::new(kept_max + scratch, kept_max),
+            inflater: inflates.then(Inflater::default),
         }
     }
 
@@ -181,6 +191,19 @@ impl Chunks {
         (&mut self.bytes[start..start + CHUNK_BYTES], &mut self.states[chunk.0 as usize])
     }
 
+    /// Inflates a message to the chunk for that, which holds it until the next one is; its bytes.
+    pub(super) fn inflate(&mut self, chunk: ChunkIndex, range: Range<usize>) -> Result<usize, FrameReject> {
+        let inflater = self.inflater.as_mut().expect("somebody could agree to it");
+        let (chunks, out) = self.bytes.split_at_mut((self.states.len() - 1) * CHUNK_BYTES);
+        let payload = &chunks[Self::start(chunk)..][range];
+        inflater.inflate(payload, &mut out[..=FRAME_LIMITS.message_bytes_max as usize])
+    }
+
+    /// The chunk for what is inflated.
+    pub(super) fn inflated(&self) -> ChunkIndex {
+        ChunkIndex(u32::try_from(self.states.len() - 1).unwrap_or(u32::MAX))
+    }
+
     /// Chunks that connections keep.
     pub(super) fn kept(&self) -> u32 {
         self.pool.kept()
@@ -193,7 +216,7 @@ mod tests {
 
     #[test]
     fn the_oldest_kept_chunk_goes_when_one_too_many_is_kept() {
-        let mut chunks = Chunks::new(2, 0);
+        let mut chunks = Chunks::new(2, 0, false);
         let [first, second, third] = [1, 2, 3].map(|_| chunks.take());
         assert_eq!(chunks.keep(first, Slot(1)), None);
         assert_eq!(chunks.keep(second, Slot(2)), None);
@@ -207,7 +230,7 @@ mod tests {
 
     #[test]
     fn scratch_is_there_when_all_that_may_be_is_kept() {
-        let mut chunks = Chunks::new(3, 0);
+        let mut chunks = Chunks::new(3, 0, false);
         for owner in 0..3 {
             let chunk = chunks.take();
             chunks.keep(chunk, Slot(owner));

@@ -84,6 +84,8 @@ pub(super) mod flag {
     pub(in crate::shard) const WAITS_TURN: u32 = 1 << 26;
     /// Its TLS handshake may go on when it is read next.
     pub(in crate::shard) const HAS_TURN: u32 = 1 << 27;
+    /// Has agreed to compression.
+    pub(in crate::shard) const DEFLATE: u32 = 1 << 28;
 }
 
 /// How a connection reads what it gets: what picks the bytes of a run, and where they begin.
@@ -91,13 +93,15 @@ pub(super) mod flag {
 pub(super) enum Class {
     Tcp,
     WebSocket,
+    /// WebSocket, with messages deflated where that makes them smaller.
+    Deflate,
     TcpV1,
     WebSocketV1,
 }
 
 impl Class {
     pub(super) fn is_websocket(self) -> bool {
-        matches!(self, Self::WebSocket | Self::WebSocketV1)
+        matches!(self, Self::WebSocket | Self::Deflate | Self::WebSocketV1)
     }
 
     pub(super) fn is_v1(self) -> bool {
@@ -153,11 +157,13 @@ impl Conn {
 
     /// How it reads what it gets.
     pub(super) fn class(&self) -> Class {
-        const BOTH: u32 = flag::WEBSOCKET | flag::V1;
+        const SPEECH: u32 = flag::WEBSOCKET | flag::V1 | flag::DEFLATE;
+        const DEFLATE: u32 = flag::WEBSOCKET | flag::DEFLATE;
         let spoken = if planted(Bug::V1ReadsV2) { self.flags & !flag::V1 } else { self.flags };
-        match spoken & BOTH {
+        match spoken & SPEECH {
             0 => Class::Tcp,
             flag::WEBSOCKET => Class::WebSocket,
+            DEFLATE => Class::Deflate,
             flag::V1 => Class::TcpV1,
             _ => Class::WebSocketV1,
         }

@@ -279,12 +279,13 @@ impl<R: Ring> Shard<R> {
 
     /// Starts a pass through all connections with the waiting messages of one operation.
     fn start_all(&mut self) -> Option<RunIndex> {
+        let deflates = self.deflates();
         let all = &mut self.queues.all;
         let operation = all.waiting.front()?.operation;
         let same = all.waiting.iter().take_while(|payload| payload.operation == operation);
         let (messages, bytes) = fitting(same, self.settings.run_messages_max, self.settings.run_bytes_max);
         let joined = (messages > 1)
-            .then(|| self.runs.joined(bytes, messages, all.waiting.iter().take(messages as usize)))
+            .then(|| self.runs.joined(bytes, messages, all.waiting.iter().take(messages as usize), deflates))
             .flatten();
         let run = if let Some(run) = joined {
             let weight: usize = all.waiting.drain(..messages as usize).map(|payload| payload.weight()).sum();
@@ -350,7 +351,9 @@ impl<R: Ring> Shard<R> {
         let (messages, bytes) =
             fitting(self.rooms.waiting(room), self.settings.run_messages_max, self.settings.run_bytes_max);
         let joined = (messages > 1)
-            .then(|| self.runs.joined(bytes, messages, self.rooms.waiting(room).take(messages as usize)))
+            .then(|| {
+                self.runs.joined(bytes, messages, self.rooms.waiting(room).take(messages as usize), self.deflates())
+            })
             .flatten();
         let run = if let Some(run) = joined {
             (0..messages).for_each(|_| drop(self.rooms.dequeue(room)));
@@ -365,6 +368,11 @@ impl<R: Ring> Shard<R> {
         self.stats().run_messages.record(u64::from(self.runs.messages(run)));
         self.rooms.start(room, run);
         Some(run)
+    }
+
+    /// Whether somebody here has agreed to compression.
+    fn deflates(&self) -> bool {
+        self.stats().deflating.get() > 0
     }
 
     /// Whether a push to keys, members or all is for the connection. goim v1 knows no accepted operations: all are.

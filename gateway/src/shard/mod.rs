@@ -152,7 +152,8 @@ impl<R: Ring> Shard<R> {
         // Beside its outbox an echo connection may have a message whole and one begun.
         let outboxes = if echo_bytes_max > 0 { slots * 3 } else { slots };
         let tls_bytes = Tls::buffer_bytes(&settings.listeners, settings.partials_max);
-        let chunks = Chunks::new(settings.partials_max, tls_bytes);
+        let inflates = settings.listeners.iter().any(|listener| listener.compression);
+        let chunks = Chunks::new(settings.partials_max, tls_bytes, inflates);
         Self {
             table: Table::new(slots),
             wheel: Wheel::new(),

@@ -1,10 +1,11 @@
 //! Receiving: batches of receives into scratch, decoding, and what stays of unfinished packets.
 
+use std::ops::Range;
+
 use halley_protocol::packet::{self, PacketReject};
 use halley_protocol::v1;
 use halley_protocol::websocket::encode::{CONTROL_BYTES_MAX, control_frame};
-use halley_protocol::websocket::frame::Event;
-use halley_protocol::websocket::frame::FrameReject;
+use halley_protocol::websocket::frame::{Event, FrameLimits, FrameReject};
 use halley_protocol::websocket::handshake::{self, HandshakeReject, Rules};
 use halley_protocol::websocket::{MessageKind, Opcode};
 use halley_ring::{RECV_BATCH_MAX, Received, RecvRequest, Ring, Slot};
@@ -22,9 +23,11 @@ use super::{Dialect, RECVS_PER_TURN_MAX, Shard};
 /// What decoding found next.
 pub(super) enum Input {
     Request(Request),
+    /// A packet that came compressed; its body lies in the chunk for what is inflated.
+    Inflated(Request),
     /// A piece of a message that is to be echoed.
     Echo(Echo),
-    Ping(std::ops::Range<usize>),
+    Ping(Range<usize>),
     /// A pong, or a message of a connection that no longer matters.
     Nothing,
     Upgraded(Dialect),
@@ -237,6 +240,7 @@ impl<R: Ring> Shard<R> {
                 Input::NeedMore => return Ok(()),
                 Input::Nothing => {}
                 Input::Request(request) => self.serve(slot, chunk, &request)?,
+                Input::Inflated(request) => self.serve(slot, self.chunks.inflated(), &request)?,
                 Input::Ping(payload) => self.pong(slot, chunk, payload),
                 Input::Echo(echo) => self.echo(slot, chunk, echo)?,
                 Input::Upgraded(Dialect::GoimV2) => self.table[slot].phase = Phase::Login,
@@ -273,7 +277,7 @@ impl<R: Ring> Shard<R> {
         match self.table[slot].phase {
             Phase::Handshake => self.decode_handshake(slot, chunk),
             _ if self.table[slot].has(flag::ECHO) => self.decode_echo(chunk),
-            _ if self.table[slot].has(flag::WEBSOCKET) => self.decode_frame(chunk, self.packet_bytes_max(slot)),
+            _ if self.table[slot].has(flag::WEBSOCKET) => self.decode_frame(slot, chunk),
             _ => self.decode_packet(chunk, self.packet_bytes_max(slot)),
         }
     }
@@ -297,32 +301,48 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn decode_frame(&mut self, chunk: ChunkIndex, packet_bytes_max: usize) -> Result<Input, CloseReason> {
+    fn decode_frame(&mut self, slot: Slot, chunk: ChunkIndex) -> Result<Input, CloseReason> {
+        let packet_bytes_max = self.packet_bytes_max(slot);
+        let limits = FrameLimits { deflate: self.table[slot].has(flag::DEFLATE), ..FRAME_LIMITS };
         let (bytes, state) = self.chunks.parts(chunk);
-        let event = state.frames.next(FRAME_LIMITS, bytes, &mut state.cursor).map_err(frame_reason)?;
+        let event = state.frames.next(limits, bytes, &mut state.cursor).map_err(frame_reason)?;
         match event {
             None => Ok(Input::NeedMore),
             Some(Event::Pong) => Ok(Input::Nothing),
             Some(Event::Ping { range }) => Ok(Input::Ping(range)),
             Some(Event::Close { code }) => Ok(Input::Closed(code)),
-            Some(Event::Message { kind, range }) => {
-                let packet = packet::decode_message_within(&bytes[range.clone()], packet_bytes_max);
-                let packet = packet.map_err(|reject| match kind {
-                    MessageKind::Text => CloseReason::FrameWrongType,
-                    MessageKind::Binary => packet_reason(reject),
-                })?;
-                let start = range.start + packet::HEADER_BYTES;
-                Ok(Input::Request(Request::new(&packet, start..start + packet.body.len())))
+            Some(Event::Message { kind, range, deflated: false }) => {
+                let request = request(bytes, kind, range, packet_bytes_max)?;
+                Ok(Input::Request(request))
             }
+            Some(Event::Message { kind, range, deflated: true }) => self.inflate(chunk, kind, range),
         }
+    }
+
+    /// Inflates a message, which goes on like one that came plain.
+    fn inflate(&mut self, chunk: ChunkIndex, kind: MessageKind, range: Range<usize>) -> Result<Input, CloseReason> {
+        let stats = &self.link.stats;
+        stats.inflated.add(1);
+        stats.inflate_in_bytes.add(range.len() as u64);
+        let length = self.chunks.inflate(chunk, range).map_err(frame_reason)?;
+        stats.inflate_out_bytes.add(length as u64);
+        let (bytes, _) = self.chunks.parts(self.chunks.inflated());
+        if kind == MessageKind::Text && std::str::from_utf8(&bytes[..length]).is_err() {
+            return Err(CloseReason::FrameNotUtf8);
+        }
+        Ok(Input::Inflated(request(bytes, kind, 0..length, packet::PACKET_BYTES_MAX)?))
     }
 
     fn decode_handshake(&mut self, slot: Slot, chunk: ChunkIndex) -> Result<Input, CloseReason> {
         let listener = &self.settings.listeners[usize::from(self.table[slot].listener)];
         let (bytes, state) = self.chunks.parts(chunk);
         let request = &bytes[..state.cursor.filled];
-        let judge = |path: &str| handshake::parse(request, &Rules { path, origins: &listener.origins });
-        let mut paths = listener.paths.iter().map(|(path, dialect)| (judge(path), *dialect));
+        let judge = |(path, dialect): &(String, Dialect)| {
+            let deflate = listener.compression && *dialect == Dialect::GoimV2;
+            let rules = Rules { path, origins: &listener.origins, deflate };
+            (handshake::parse(request, &rules), *dialect)
+        };
+        let mut paths = listener.paths.iter().map(judge);
         let (judged, dialect) = paths
             .find(|(judged, _)| *judged != Err(HandshakeReject::Path))
             .unwrap_or((Err(HandshakeReject::Path), Dialect::GoimV2));
@@ -330,9 +350,13 @@ impl<R: Ring> Shard<R> {
             Ok(None) => Ok(Input::NeedMore),
             Ok(Some(upgrade)) => {
                 state.cursor.read = upgrade.head_bytes;
-                let mut response = [0; handshake::RESPONSE_BYTES];
-                let bytes = handshake::response(&upgrade.accept, &mut response);
+                let mut response = [0; handshake::ANSWER_BYTES];
+                let bytes = handshake::answer(&upgrade, &mut response);
                 self.reply.extend_from_slice(&response[..bytes]);
+                if upgrade.deflate.is_some() {
+                    self.table[slot].set(flag::DEFLATE);
+                    self.link.stats.deflating.add(1);
+                }
                 Ok(Input::Upgraded(dialect))
             }
             Err(reject) => {
@@ -347,7 +371,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn pong(&mut self, slot: Slot, chunk: ChunkIndex, payload: std::ops::Range<usize>) {
+    fn pong(&mut self, slot: Slot, chunk: ChunkIndex, payload: Range<usize>) {
         if self.table[slot].phase == Phase::Lingering {
             return;
         }
@@ -392,6 +416,17 @@ impl<R: Ring> Shard<R> {
     }
 }
 
+/// The packet of a message that lies in `bytes[range]`.
+fn request(bytes: &[u8], kind: MessageKind, range: Range<usize>, bytes_max: usize) -> Result<Request, CloseReason> {
+    let packet = packet::decode_message_within(&bytes[range.clone()], bytes_max);
+    let packet = packet.map_err(|reject| match kind {
+        MessageKind::Text => CloseReason::FrameWrongType,
+        MessageKind::Binary => packet_reason(reject),
+    })?;
+    let start = range.start + packet::HEADER_BYTES;
+    Ok(Request::new(&packet, start..start + packet.body.len()))
+}
+
 fn packet_reason(reject: PacketReject) -> CloseReason {
     match reject {
         PacketReject::TooLong => CloseReason::PacketTooBig,
@@ -403,6 +438,7 @@ fn packet_reason(reject: PacketReject) -> CloseReason {
 
 pub(super) fn frame_reason(reject: FrameReject) -> CloseReason {
     match reject.close_code() {
+        _ if reject == FrameReject::NotDeflate => CloseReason::FrameNotDeflate,
         1007 => CloseReason::FrameNotUtf8,
         1009 => CloseReason::FrameTooBig,
         _ => CloseReason::FrameMalformed,

@@ -80,6 +80,9 @@ impl<R: Ring> Shard<R> {
     }
 
     fn free(&mut self, slot: Slot) {
+        if self.table[slot].has(flag::DEFLATE) {
+            self.stats().deflating.sub(1);
+        }
         if planted(Bug::SlotFreedTwice) {
             self.table.give(slot);
         }

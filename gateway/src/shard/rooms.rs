@@ -419,7 +419,7 @@ impl Rooms {
     }
 
     /// The messages that wait, oldest first.
-    pub(super) fn waiting(&self, room: RoomIndex) -> impl Iterator<Item = &Payload> {
+    pub(super) fn waiting(&self, room: RoomIndex) -> impl Iterator<Item = &Payload> + Clone {
         let mut at = self.places[room.0 as usize].pending_head;
         std::iter::from_fn(move || {
             let pending = &self.pending[at.checked_sub(1)? as usize];

@@ -4,7 +4,8 @@
 //! reply to one connection. Joined runs and replies lie in blocks of one array, and so does what goim v1's clients get
 //! of a run: one more copy, made when the first of them is met.
 
-use halley_protocol::{push, v1};
+use halley_protocol::websocket::deflate::TAIL;
+use halley_protocol::{deflated, push, v1};
 
 use crate::payload::Payload;
 use crate::sabotage::{Bug, planted};
@@ -29,8 +30,8 @@ enum Body {
     /// One message, as dispatch encoded it.
     Message(Payload),
     /// Several messages: bytes of the array. In front stands when the first was dispatched, behind the bytes how much
-    /// later each was.
-    Block { unit: u32, class: u8, bytes: u32, websocket_start: u8 },
+    /// later each was, and behind that what those with compression get, if that is smaller.
+    Block { unit: u32, class: u8, bytes: u32, websocket_start: u8, deflated_bytes: u32 },
     /// Bytes for one connection, the same for every transport.
     Own { unit: u32, class: u8, bytes: u32, kind: Kind },
 }
@@ -161,22 +162,35 @@ impl Runs {
         }
     }
 
-    /// A run that joins messages whose inner packets have `inner_bytes` together.
+    /// A run that joins messages whose inner packets have `inner_bytes` together; deflated too, if somebody may read it
+    /// so and some of them came deflated.
     pub(super) fn joined<'p>(
         &mut self,
         inner_bytes: u32,
         messages: u32,
-        payloads: impl Iterator<Item = &'p Payload>,
+        payloads: impl Iterator<Item = &'p Payload> + Clone,
+        deflates: bool,
     ) -> Option<RunIndex> {
         if !self.has_place() {
             return None;
         }
         let bytes = inner_bytes.checked_add(u32::try_from(push::INNER_START).ok()?)?;
         let delays = messages.checked_mul(u32::try_from(DELAY_BYTES).ok()?)?;
-        let class = Blocks::class(bytes.checked_add(delays)?.div_ceil(UNIT));
+        let pieces_bytes = if deflates { pieces_bytes(payloads.clone()) } else { None };
+        let frame_bytes = pieces_bytes.map_or(0, deflated::frame_bytes);
+        let plain_bytes = bytes as usize - push::websocket_start(inner_bytes as usize);
+        let frame_bytes = if frame_bytes < plain_bytes { u32::try_from(frame_bytes).ok()? } else { 0 };
+        // The last piece's tail is written and not sent.
+        let behind = if frame_bytes > 0 { frame_bytes + u32::try_from(TAIL.len()).ok()? } else { 0 };
+        let class = Blocks::class(bytes.checked_add(delays)?.checked_add(behind)?.div_ceil(UNIT));
         let unit = self.blocks.take(class)?;
         let start = (unit * UNIT) as usize;
-        let (block, delays) = self.array[start..start + (bytes + delays) as usize].split_at_mut(bytes as usize);
+        let all = &mut self.array[start..start + (bytes + delays + behind) as usize];
+        let (block, behind) = all.split_at_mut(bytes as usize);
+        let (delays, frame) = behind.split_at_mut(delays as usize);
+        if let Some(pieces_bytes) = pieces_bytes.filter(|_| !frame.is_empty()) {
+            join_pieces(frame, inner_bytes as usize, pieces_bytes, payloads.clone());
+        }
         let mut at = push::INNER_START;
         let mut first_us = None;
         for (payload, delay) in payloads.zip(delays.chunks_exact_mut(DELAY_BYTES)) {
@@ -190,7 +204,7 @@ impl Runs {
         debug_assert_eq!(at, block.len(), "the caller added the lengths up");
         let websocket_start = push::seal(block);
         block[..push::NOTE_BYTES].copy_from_slice(&first_us.unwrap_or(0).to_ne_bytes());
-        Some(self.put(Body::Block { unit, class, bytes, websocket_start }, messages))
+        Some(self.put(Body::Block { unit, class, bytes, websocket_start, deflated_bytes: frame_bytes }, messages))
     }
 
     /// Whether another run can be made.
@@ -252,10 +266,15 @@ impl Runs {
     /// What a connection of this class gets; of goim v1, once the run is translated.
     pub(super) fn bytes(&self, run: RunIndex, class: Class) -> &[u8] {
         let (unit, bytes, first) = match (&self.at(run).body, class) {
+            (Body::Message(payload), Class::Deflate) => return payload.deflated().unwrap_or(payload.websocket()),
+            (Body::Block { unit, bytes, deflated_bytes, .. }, Class::Deflate) if *deflated_bytes > 0 => {
+                let first = *bytes as usize + self.at(run).messages as usize * DELAY_BYTES;
+                (*unit, u32::try_from(first).unwrap_or(u32::MAX) + deflated_bytes, first)
+            }
             (Body::Message(payload), Class::Tcp) => return payload.inner(),
             (Body::Message(payload), Class::WebSocket) => return payload.websocket(),
             (Body::Block { unit, bytes, .. }, Class::Tcp) => (*unit, *bytes, push::INNER_START),
-            (Body::Block { unit, bytes, websocket_start, .. }, Class::WebSocket) => {
+            (Body::Block { unit, bytes, websocket_start, .. }, Class::WebSocket | Class::Deflate) => {
                 (*unit, *bytes, usize::from(*websocket_start))
             }
             (Body::Own { unit, bytes, .. }, _) => (*unit, *bytes, 0),
@@ -317,6 +336,10 @@ impl Runs {
             return if taken == *bytes { self.at(run).messages } else { 0 };
         }
         let whole = self.bytes(run, class);
+        if class == Class::Deflate && self.is_deflated(run) {
+            // Of a part nothing can be read.
+            return if taken as usize == whole.len() { self.at(run).messages } else { 0 };
+        }
         // goim v1's packets are as long.
         let inner = self.bytes(run, Class::Tcp);
         let before = whole.len() - inner.len();
@@ -328,7 +351,21 @@ impl Runs {
     /// The bytes that the run itself holds, for the bound on pinned runs.
     fn held_bytes(&self, run: RunIndex) -> u64 {
         let v1 = if self.at(run).v1.is_some() { self.v1_bytes(run) } else { 0 };
-        (self.bytes(run, Class::WebSocket).len() + v1) as u64
+        let own = match &self.at(run).body {
+            Body::Message(payload) => payload.held_bytes(),
+            Body::Block { deflated_bytes, .. } => self.bytes(run, Class::WebSocket).len() + *deflated_bytes as usize,
+            _ => self.bytes(run, Class::WebSocket).len(),
+        };
+        (own + v1) as u64
+    }
+
+    /// Whether those with compression get other bytes than those without.
+    fn is_deflated(&self, run: RunIndex) -> bool {
+        match &self.at(run).body {
+            Body::Message(payload) => payload.deflated().is_some(),
+            Body::Block { deflated_bytes, .. } => *deflated_bytes > 0,
+            Body::Own { .. } | Body::Free(_) => false,
+        }
     }
 
     /// Which of the two bounds on pinned bytes holds for the run.
@@ -410,6 +447,37 @@ impl Runs {
         assert!(live > 0 || self.blocks.in_use() == 0, "a block without a run");
         live
     }
+}
+
+/// Bytes of the pieces of these messages, each as it came deflated or else stored; `None` if none came deflated.
+fn pieces_bytes<'p>(payloads: impl Iterator<Item = &'p Payload>) -> Option<usize> {
+    let (mut bytes, mut any) = (0, false);
+    for payload in payloads {
+        let piece = payload.piece();
+        any |= piece.is_some();
+        bytes += piece.map_or_else(|| deflated::stored_bytes(payload.inner().len()), <[u8]>::len);
+    }
+    any.then_some(bytes)
+}
+
+/// Writes the frame of these pieces, and behind it the last one's tail.
+fn join_pieces<'p>(
+    frame: &mut [u8],
+    inner_bytes: usize,
+    pieces_bytes: usize,
+    payloads: impl Iterator<Item = &'p Payload>,
+) {
+    let mut at = deflated::open(frame, inner_bytes, pieces_bytes);
+    for payload in payloads {
+        match payload.piece() {
+            Some(piece) => {
+                frame[at..at + piece.len()].copy_from_slice(piece);
+                at += piece.len();
+            }
+            None => at += deflated::store(&mut frame[at..], payload.inner()),
+        }
+    }
+    debug_assert_eq!(at, frame.len(), "the caller added the lengths up");
 }
 
 #[cfg(test)]

@@ -62,6 +62,8 @@ pub struct ListenerSettings {
     pub heartbeat_ms_max: u32,
     /// How long a closing connection may take to end its side.
     pub linger_ms_max: u32,
+    /// Compression is agreed to over WebSocket, where goim v2 is spoken. A reload does not change it.
+    pub compression: bool,
     /// TLS, and what its connections begin with.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
@@ -185,6 +187,7 @@ impl ListenerSettings {
             login_ms_max: 5000,
             heartbeat_ms_max: 480_000,
             linger_ms_max: 2000,
+            compression: false,
             tls: None,
         }
     }

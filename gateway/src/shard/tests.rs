@@ -5,6 +5,7 @@
 mod accepting;
 mod asking;
 mod client;
+mod deflate;
 mod drain;
 mod echo;
 mod input;

@@ -3,6 +3,7 @@
 mod bad_input;
 mod bounds;
 mod calls;
+mod compression;
 mod delivery;
 mod echo;
 mod endings;

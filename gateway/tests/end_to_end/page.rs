@@ -46,7 +46,7 @@ fn an_operator_finds_kicks_and_pushes_in_the_console() {
 }
 
 /// Starts the script `tests/page/NAME.mjs`; `None` where something for it is missing.
-fn drive(name: &str, url: &str, flags: &[&str]) -> Option<Child> {
+pub(super) fn drive(name: &str, url: &str, flags: &[&str]) -> Option<Child> {
     let Some(node) = program("node") else {
         println!("skipped: there is no node to drive a browser with");
         return None;
@@ -62,7 +62,7 @@ fn drive(name: &str, url: &str, flags: &[&str]) -> Option<Child> {
 }
 
 /// Waits for a script that must end well; hands each of its lines, and its input, to `answer`. All that it said.
-fn works(mut driver: Child, mut answer: impl FnMut(&str, &mut Option<ChildStdin>)) -> String {
+pub(super) fn works(mut driver: Child, mut answer: impl FnMut(&str, &mut Option<ChildStdin>)) -> String {
     let mut input = driver.stdin.take();
     let mut said = String::new();
     for line in BufReader::new(driver.stdout.take().expect("piped")).lines().map_while(Result::ok) {

@@ -126,6 +126,8 @@ fn a_gateway_that_drains_reads_nothing_anew() {
     assert_eq!(gateway.call("POST", "/v1/drain", "", "").status, 202);
     let answer = gateway.call("POST", "/v1/reload", "", "");
     assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (409, Some("draining")), "{}", answer.body);
+    gateway.signal(Signal::HUP);
+    until("the log to say it", || gateway.log().contains("the gateway drains and reads nothing anew"));
     gateway.terminate();
     until("the signal to be heard", || gateway.log().contains("\"signals\":1"));
     gateway.terminate();

@@ -9,6 +9,15 @@ pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
 /// Most bytes of a control frame that the server sends.
 pub const CONTROL_BYTES_MAX: usize = 2 + CONTROL_PAYLOAD_BYTES_MAX;
 
+/// Bytes of the header of a complete frame: 2, 4 or 10.
+pub const fn frame_header_bytes(payload_bytes: usize) -> usize {
+    match payload_bytes {
+        0..=125 => 2,
+        126..=0xffff => 4,
+        _ => 10,
+    }
+}
+
 /// Writes the header of a complete frame and returns its length: 2, 4 or 10.
 pub fn frame_header(out: &mut [u8; FRAME_HEADER_BYTES_MAX], opcode: Opcode, payload_bytes: usize) -> usize {
     out[0] = 0x80 | opcode as u8;

@@ -22,6 +22,8 @@ use core::ops::Range;
 pub(super) const MASKED_CONTROL_BYTES_MAX: usize = 2 + 4 + CONTROL_PAYLOAD_BYTES_MAX;
 /// Most bytes of a client's frame header: 2, length 8, mask 4.
 const MASKED_HEADER_BYTES_MAX: usize = 2 + 8 + 4;
+/// The first reserved bit: on the first frame of a message it says that the message is deflated.
+pub(crate) const RSV1: u8 = 0x40;
 
 /// What one message may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub struct FrameLimits {
     pub message_bytes_max: u32,
     /// Most frames of a message.
     pub fragments_max: u16,
+    /// Messages may come deflated.
+    pub deflate: bool,
 }
 
 impl FrameLimits {
@@ -44,7 +48,7 @@ impl FrameLimits {
 impl Default for FrameLimits {
     /// goim reads a frame into a buffer of 8192 bytes; nothing it understands needs fragments.
     fn default() -> Self {
-        Self { message_bytes_max: 8192, fragments_max: 1024 }
+        Self { message_bytes_max: 8192, fragments_max: 1024, deflate: false }
     }
 }
 
@@ -66,6 +70,8 @@ pub enum Event {
         kind: MessageKind,
         /// Its payload.
         range: Range<usize>,
+        /// It is deflated ([`super::deflate`]); text is not checked to be UTF-8 then.
+        deflated: bool,
     },
     /// To be answered with a pong of the same payload.
     Ping {
@@ -104,6 +110,10 @@ pub(super) enum Phase {
     Text,
     /// A binary message is unfinished.
     Binary,
+    /// A deflated text message is unfinished.
+    DeflatedText,
+    /// A deflated binary message is unfinished.
+    DeflatedBinary,
     /// A close frame or a reject has come.
     Closed,
 }
@@ -111,6 +121,8 @@ pub(super) enum Phase {
 /// A frame header that keeps every rule a header can keep.
 pub(super) struct Header {
     pub(super) fin: bool,
+    /// RSV1: the message that begins is deflated.
+    deflated: bool,
     pub(super) opcode: Opcode,
     pub(super) mask: [u8; 4],
     pub(super) payload_bytes: u32,
@@ -189,10 +201,13 @@ impl Frames {
             return Ok(None);
         };
         let fin = first & 0x80 != 0;
-        if first & 0x70 != 0 {
+        let opcode = Opcode::from_bits(first);
+        let deflated = first & RSV1 != 0;
+        let begins = matches!(opcode, Some(Opcode::Text | Opcode::Binary));
+        if first & 0x70 & !RSV1 != 0 || (deflated && !(limits.deflate && begins)) {
             return Err(FrameReject::ReservedBits);
         }
-        let opcode = Opcode::from_bits(first).ok_or(FrameReject::UnknownOpcode)?;
+        let opcode = opcode.ok_or(FrameReject::UnknownOpcode)?;
         if second & 0x80 == 0 {
             return Err(FrameReject::Unmasked);
         }
@@ -209,7 +224,7 @@ impl Frames {
         let Some(&mask) = raw[mask_at..].first_chunk() else {
             return Ok(None);
         };
-        Ok(Some(Header { fin, opcode, mask, payload_bytes, bytes: mask_at + 4 }))
+        Ok(Some(Header { fin, deflated, opcode, mask, payload_bytes, bytes: mask_at + 4 }))
     }
 
     /// Whether such a frame may come now; `short` is the length in the second byte.
@@ -255,9 +270,12 @@ impl Frames {
         buffer: &mut [u8],
         payload: Range<usize>,
     ) -> Result<Option<Event>, FrameReject> {
-        let text = match header.opcode {
-            Opcode::Continuation => self.phase == Phase::Text,
-            opcode => opcode == Opcode::Text,
+        let (text, deflated) = match header.opcode {
+            Opcode::Continuation => (
+                matches!(self.phase, Phase::Text | Phase::DeflatedText),
+                matches!(self.phase, Phase::DeflatedText | Phase::DeflatedBinary),
+            ),
+            opcode => (opcode == Opcode::Text, header.deflated),
         };
         let held = self.held();
         let message = if header.fin && held == 0 {
@@ -267,18 +285,23 @@ impl Frames {
             buffer.copy_within(payload, held);
             0..end
         };
-        if text {
+        if text && !deflated {
             let unchecked = message.start + held - usize::from(self.utf8_tail)..message.end;
             self.utf8_tail = utf8_tail(&buffer[unchecked], header.fin)?;
         }
         if header.fin {
             *self = Self::default();
             let kind = if text { MessageKind::Text } else { MessageKind::Binary };
-            return Ok(Some(Event::Message { kind, range: message }));
+            return Ok(Some(Event::Message { kind, range: message, deflated }));
         }
         self.held += header.payload_bytes;
         self.fragments = self.fragments.saturating_add(1);
-        self.phase = if text { Phase::Text } else { Phase::Binary };
+        self.phase = match (text, deflated) {
+            (true, false) => Phase::Text,
+            (false, false) => Phase::Binary,
+            (true, true) => Phase::DeflatedText,
+            (false, true) => Phase::DeflatedBinary,
+        };
         Ok(None)
     }
 }

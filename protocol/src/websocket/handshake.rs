@@ -1,5 +1,6 @@
 //! The WebSocket opening handshake, server side (RFC 6455 4.2).
 
+use super::extension::{ANSWER_BYTES_MAX, Agreed, negotiate};
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use base64::{Engine as _, alphabet};
 use sha1::{Digest as _, Sha1};
@@ -10,6 +11,8 @@ pub const HEAD_BYTES_MAX: usize = 8192;
 pub const HEADERS_MAX: usize = 64;
 /// Bytes of the response to a good handshake.
 pub const RESPONSE_BYTES: usize = RESPONSE_HEAD.len() + ACCEPT_BYTES + 4;
+/// Most bytes of the response with what is agreed on.
+pub const ANSWER_BYTES: usize = RESPONSE_BYTES + ANSWER_BYTES_MAX;
 
 /// Base64 of a SHA-1.
 const ACCEPT_BYTES: usize = 28;
@@ -28,6 +31,8 @@ pub struct Rules<'a> {
     /// Origins let in, such as `https://example.org`, compared without regard to case. Empty, or one of them
     /// `*`: all. A request without `Origin` does not come from a browser and is let in.
     pub origins: &'a [String],
+    /// Compression is agreed to where a client offers it.
+    pub deflate: bool,
 }
 
 /// A good handshake.
@@ -37,12 +42,14 @@ pub struct Upgrade {
     pub head_bytes: usize,
     /// For [`response`].
     pub accept: [u8; ACCEPT_BYTES],
+    /// The compression that is agreed on.
+    pub deflate: Option<Agreed>,
 }
 
 /// Why a handshake is refused; [`HandshakeReject::response`] is what the client is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HandshakeReject {
-    /// Not an HTTP request, or not exactly one `Host`: 400.
+    /// Not an HTTP request, not exactly one `Host`, or an offer of extensions that is none: 400.
     Malformed,
     /// Not exactly one `Sec-WebSocket-Key` of 16 bytes in base64: 400.
     Key,
@@ -140,7 +147,8 @@ pub fn parse(bytes: &[u8], rules: &Rules<'_>) -> Result<Option<Upgrade>, Handsha
     match request.parse(bytes) {
         Ok(httparse::Status::Complete(head_bytes)) => {
             let accept = judge(&request, rules)?;
-            Ok(Some(Upgrade { head_bytes, accept }))
+            let deflate = if rules.deflate { offered(&request)? } else { None };
+            Ok(Some(Upgrade { head_bytes, accept, deflate }))
         }
         Ok(httparse::Status::Partial) if bytes.len() == HEAD_BYTES_MAX => Err(HandshakeReject::TooLarge),
         Ok(httparse::Status::Partial) => Ok(None),
@@ -158,6 +166,26 @@ pub fn response(accept: &[u8; ACCEPT_BYTES], out: &mut [u8; RESPONSE_BYTES]) -> 
     value.copy_from_slice(accept);
     end.copy_from_slice(b"\r\n\r\n");
     RESPONSE_BYTES
+}
+
+/// Writes the response to a handshake, what is agreed on included, and returns its length.
+pub fn answer(upgrade: &Upgrade, out: &mut [u8; ANSWER_BYTES]) -> usize {
+    let mut plain = [0; RESPONSE_BYTES];
+    let plain_bytes = response(&upgrade.accept, &mut plain);
+    let (head, end) = plain[..plain_bytes].split_at(plain_bytes - 4);
+    let mut line = [0; ANSWER_BYTES_MAX];
+    let line_bytes = upgrade.deflate.map_or(0, |agreed| agreed.answer(&mut line));
+    let mut bytes = 0;
+    for part in [head, &line[..line_bytes], end] {
+        out[bytes..bytes + part.len()].copy_from_slice(part);
+        bytes += part.len();
+    }
+    bytes
+}
+
+/// What of the client's offers is taken. RFC 6455 9.1: a header that is not one ends the connection.
+fn offered(request: &httparse::Request<'_, '_>) -> Result<Option<Agreed>, HandshakeReject> {
+    negotiate(values(request.headers, "Sec-WebSocket-Extensions")).map_err(|_| HandshakeReject::Malformed)
 }
 
 /// The value of `Sec-WebSocket-Accept` that answers `key`.

@@ -1,7 +1,9 @@
-//! RFC 6455, server side: handshake, frames in, frames out; and a client's half for tests and load.
+//! RFC 6455, server side: handshake, frames in, frames out, compression (RFC 7692); and a client's half for tests and load.
 
 pub mod client;
+pub mod deflate;
 pub mod encode;
+pub mod extension;
 pub mod frame;
 pub mod handshake;
 pub mod pieces;

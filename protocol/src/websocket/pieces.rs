@@ -111,7 +111,7 @@ impl Pieces {
         cursor: &mut Cursor,
     ) -> Result<Option<Piece>, FrameReject> {
         // Fragments cost nothing: they are not held as such.
-        let limits = FrameLimits { message_bytes_max, fragments_max: u16::MAX };
+        let limits = FrameLimits { message_bytes_max, fragments_max: u16::MAX, deflate: false };
         loop {
             if self.in_frame {
                 let piece = self.payload(buffer, cursor)?;

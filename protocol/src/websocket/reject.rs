@@ -7,7 +7,7 @@ use crate::close;
 pub enum FrameReject {
     /// A client must mask.
     Unmasked,
-    /// A reserved bit without an extension.
+    /// A reserved bit that no extension gives a meaning here.
     ReservedBits,
     /// Opcode 3–7 or 11–15.
     UnknownOpcode,
@@ -35,13 +35,17 @@ pub enum FrameReject {
     MessageTooBig,
     /// A message of more frames than [`super::frame::FrameLimits::fragments_max`].
     TooManyFragments,
+    /// A deflated message that is none.
+    NotDeflate,
+    /// A deflated message of more blocks than [`super::deflate::BLOCKS_MAX`].
+    TooManyBlocks,
     /// Bytes after a close frame, or after a reject.
     AfterClose,
 }
 
 impl FrameReject {
     /// Every reject, in the order of their discriminants.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Unmasked,
         Self::ReservedBits,
         Self::UnknownOpcode,
@@ -57,6 +61,8 @@ impl FrameReject {
         Self::TextNotUtf8,
         Self::MessageTooBig,
         Self::TooManyFragments,
+        Self::NotDeflate,
+        Self::TooManyBlocks,
         Self::AfterClose,
     ];
 
@@ -75,8 +81,8 @@ impl FrameReject {
             | Self::ClosePayload
             | Self::CloseCode
             | Self::AfterClose => close::PROTOCOL,
-            Self::CloseReasonNotUtf8 | Self::TextNotUtf8 => close::BAD_UTF8,
-            Self::MessageTooBig | Self::TooManyFragments => close::TOO_BIG,
+            Self::CloseReasonNotUtf8 | Self::TextNotUtf8 | Self::NotDeflate => close::BAD_UTF8,
+            Self::MessageTooBig | Self::TooManyFragments | Self::TooManyBlocks => close::TOO_BIG,
         }
     }
 
@@ -98,6 +104,8 @@ impl FrameReject {
             Self::TextNotUtf8 => "frame-text-not-utf8",
             Self::MessageTooBig => "frame-message-too-big",
             Self::TooManyFragments => "frame-too-many-fragments",
+            Self::NotDeflate => "frame-not-deflate",
+            Self::TooManyBlocks => "frame-too-many-blocks",
             Self::AfterClose => "frame-after-close",
         }
     }

@@ -8,7 +8,7 @@ use halley_protocol::websocket::handshake::{self, Rules};
 use halley_protocol::{login, operation, push};
 use proptest::prelude::*;
 
-const SMALL: FrameLimits = FrameLimits { message_bytes_max: 300, fragments_max: 5 };
+const SMALL: FrameLimits = FrameLimits { message_bytes_max: 300, fragments_max: 5, deflate: false };
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
@@ -68,7 +68,7 @@ proptest! {
         let request = client::request("localhost", "/sub?a=b", "dGhlIHNhbXBsZSBub25jZQ==");
         let mut stream = damaged(request.replace(": 13", &format!(": {version}")).into_bytes(), &damage);
         stream.extend(behind);
-        let rules = Rules { path: "/sub", origins: &[] };
+        let rules = Rules { path: "/sub", origins: &[], deflate: false };
         let whole = handshake::parse(&stream, &rules);
         let first = (0..=stream.len())
             .map(|end| handshake::parse(&stream[..end], &rules))
@@ -85,7 +85,7 @@ proptest! {
         let _ = halley_protocol::halley::JoinReply::parse(&bytes);
         let _ = halley_protocol::halley::LeaveStatus::parse(&bytes);
         let _ = halley_protocol::halley::Kick::parse(&bytes);
-        let _ = handshake::parse(&bytes, &Rules { path: "/sub", origins: &[] });
+        let _ = handshake::parse(&bytes, &Rules { path: "/sub", origins: &[], deflate: false });
         let _ = client::decode(&bytes);
         prop_assert!(push::packets(&bytes).count() <= bytes.len() / 16);
     }

@@ -90,7 +90,7 @@ fn every_close_code_is_explained() {
 
 #[test]
 fn every_limit_is_stated() {
-    let FrameLimits { message_bytes_max, fragments_max } = FrameLimits::default();
+    let FrameLimits { message_bytes_max, fragments_max, .. } = FrameLimits::default();
     for sentence in [
         format!("16 to {PACKET_BYTES_MAX}, so a body has at most {BODY_BYTES_MAX} bytes"),
         format!("at most {message_bytes_max} bytes in at most {fragments_max} frames"),

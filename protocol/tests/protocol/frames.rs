@@ -7,7 +7,7 @@ use halley_protocol::websocket::encode::{
 use halley_protocol::websocket::frame::{Cursor, Event, FrameLimits, FrameReject, Frames};
 use halley_protocol::websocket::{MessageKind, Opcode, client};
 
-const LIMITS: FrameLimits = FrameLimits { message_bytes_max: 8192, fragments_max: 1024 };
+const LIMITS: FrameLimits = FrameLimits { message_bytes_max: 8192, fragments_max: 1024, deflate: false };
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 fn sent(fin: bool, opcode: Opcode, payload: &[u8]) -> Sent {
@@ -88,7 +88,7 @@ fn a_message_in_one_frame_stays_where_it_is() {
 
 #[test]
 fn every_length_form_is_taken_where_it_is_the_shortest() {
-    let limits = FrameLimits { message_bytes_max: 70_000, fragments_max: 1 };
+    let limits = FrameLimits { message_bytes_max: 70_000, fragments_max: 1, deflate: false };
     for bytes in [0, 1, 125, 126, 127, 65_535, 65_536, 70_000] {
         let payload: Vec<u8> = (0..=255).cycle().take(bytes).collect();
         let stream = wire(&[sent(true, Opcode::Binary, &payload)]);
@@ -105,7 +105,7 @@ fn an_empty_message_is_a_message() {
 
 #[test]
 fn the_smallest_stated_buffer_takes_the_longest_message_a_byte_at_a_time() {
-    let limits = FrameLimits { message_bytes_max: 300, fragments_max: 3 };
+    let limits = FrameLimits { message_bytes_max: 300, fragments_max: 3, deflate: false };
     assert_eq!(limits.buffer_bytes(), 300 + 2 + 4 + 125);
     let frames = [
         sent(false, Opcode::Binary, &[1; 300]),
@@ -328,7 +328,7 @@ fn a_mask_is_undone_at_every_length_and_offset() {
             let range = before + 6..before + stream.len();
             let kind = MessageKind::Binary;
             assert_eq!(&buffer[range.clone()], payload);
-            assert_eq!(event, Ok(Some(Event::Message { kind, range })));
+            assert_eq!(event, Ok(Some(Event::Message { kind, range, deflated: false })));
         }
     }
 }

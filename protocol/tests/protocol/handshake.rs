@@ -6,7 +6,7 @@ use halley_protocol::websocket::handshake::{
 };
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const RULES: Rules<'_> = Rules { path: "/sub", origins: &[] };
+const RULES: Rules<'_> = Rules { path: "/sub", origins: &[], deflate: false };
 
 fn request() -> String {
     client::request("localhost:3102", "/sub", KEY)
@@ -158,7 +158,7 @@ fn a_key_with_its_unused_bits_set_is_let_in() {
 #[test]
 fn an_origin_off_the_list_is_403() {
     let origins = ["https://example.org".to_owned(), "http://localhost:8080".to_owned()];
-    let rules = Rules { path: "/sub", origins: &origins };
+    let rules = Rules { path: "/sub", origins: &origins, deflate: false };
     for (origin, expected) in [
         ("https://example.org", true),
         ("HTTPS://Example.ORG", true),
@@ -184,7 +184,7 @@ fn an_origin_off_the_list_is_403() {
 
 #[test]
 fn no_origin_is_no_browser_and_let_in() {
-    let rules = Rules { path: "/sub", origins: &["https://example.org".to_owned()] };
+    let rules = Rules { path: "/sub", origins: &["https://example.org".to_owned()], deflate: false };
     assert!(matches!(parse(request().as_bytes(), &rules), Ok(Some(_))));
 }
 
@@ -192,7 +192,7 @@ fn no_origin_is_no_browser_and_let_in() {
 fn an_empty_list_or_a_star_lets_every_origin_in() {
     let request = and("Origin: https://evil.test");
     for origins in [vec![], vec!["https://a".to_owned(), "*".to_owned()]] {
-        let rules = Rules { path: "/sub", origins: &origins };
+        let rules = Rules { path: "/sub", origins: &origins, deflate: false };
         assert!(matches!(parse(request.as_bytes(), &rules), Ok(Some(_))));
     }
 }

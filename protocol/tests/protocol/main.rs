@@ -1,7 +1,9 @@
 //! What clients may send and what they are answered, shown on bytes.
 
 mod any_cut;
+mod deflate;
 mod document;
+mod extensions;
 mod frames;
 mod goim_bytes;
 mod halley;

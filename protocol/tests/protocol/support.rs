@@ -1,5 +1,6 @@
 //! Feeds bytes to the frame decoder as a shard would, in reads of any size.
 
+use halley_protocol::websocket::deflate::Inflater;
 use halley_protocol::websocket::frame::{Cursor, Event, FrameLimits, FrameReject, Frames};
 use halley_protocol::websocket::{MessageKind, Opcode, client};
 use proptest::prelude::*;
@@ -9,6 +10,8 @@ use proptest::prelude::*;
 pub(crate) enum Seen {
     Text(Vec<u8>),
     Binary(Vec<u8>),
+    /// What a deflated message holds.
+    Deflated(Vec<u8>),
     Ping(Vec<u8>),
     Pong,
     Close(Option<u16>),
@@ -39,6 +42,13 @@ pub(crate) fn decode(stream: &[u8], read_bytes: &[usize], limits: FrameLimits) -
         rest = &rest[count..];
         loop {
             match frames.next(limits, &mut buffer, &mut cursor) {
+                Ok(Some(Event::Message { range, deflated: true, .. })) => {
+                    let mut out = vec![0; limits.message_bytes_max as usize + 1];
+                    match Inflater::default().inflate(&buffer[range], &mut out) {
+                        Ok(bytes) => seen.push(Seen::Deflated(out[..bytes].to_vec())),
+                        Err(reject) => return Outcome { seen, reject: Some(reject) },
+                    }
+                }
                 Ok(Some(event)) => seen.push(with_bytes(event, &buffer)),
                 Ok(None) => break,
                 Err(reject) => {
@@ -56,7 +66,7 @@ pub(crate) fn decode(stream: &[u8], read_bytes: &[usize], limits: FrameLimits) -
 
 fn with_bytes(event: Event, buffer: &[u8]) -> Seen {
     match event {
-        Event::Message { kind, range } => match kind {
+        Event::Message { kind, range, .. } => match kind {
             MessageKind::Text => Seen::Text(buffer[range].to_vec()),
             MessageKind::Binary => Seen::Binary(buffer[range].to_vec()),
         },

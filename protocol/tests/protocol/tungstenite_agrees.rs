@@ -122,7 +122,7 @@ proptest! {
     fn a_damaged_conversation_is_never_taken_where_theirs_refuses(
         (frames, _) in conversation(), damage in damage(), message_bytes_max in 125..400_u32,
     ) {
-        let limits = FrameLimits { message_bytes_max, fragments_max: 1024 };
+        let limits = FrameLimits { message_bytes_max, fragments_max: 1024, deflate: false };
         let stream = damaged(wire(&frames), &damage);
         let mut ours = decode(&stream, &[], limits);
         ours.seen = in_their_eyes(ours.seen);
@@ -201,7 +201,7 @@ fn their_client_shakes_hands_with_us() {
         panic!("it waits for our response");
     };
     let sent = middle.get_ref().get_ref().output.clone();
-    let rules = Rules { path: "/sub", origins: &[] };
+    let rules = Rules { path: "/sub", origins: &[], deflate: false };
     let upgrade = handshake::parse(&sent, &rules).unwrap().expect("a whole request");
     assert_eq!(upgrade.head_bytes, sent.len());
     let mut out = [0; RESPONSE_BYTES];

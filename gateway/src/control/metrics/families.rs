@@ -65,6 +65,26 @@ const DELIVERIES: &[Family] = &[
     histogram("halley_run_messages", "Messages joined into one run", Read::Shards(|stats| &stats.run_messages, 1.0)),
     counter("halley_sends", "Sends submitted; one may carry many deliveries", Read::Sum(|stats| &stats.sends)),
     counter("halley_sent_bytes", "Bytes the kernel took", Read::Sum(|stats| &stats.sent_bytes)),
+    counter(
+        "halley_deflated",
+        "Pushes that were compressed, each once for all who get it: they became smaller, or were kept as they were",
+        Read::Many(|scrape, samples| {
+            let deflated = scrape.app.compression.as_ref().map(|it| it.counts()).unwrap_or_default();
+            samples.put([&"smaller"], deflated.smaller);
+            samples.put([&"kept"], deflated.kept);
+        }),
+    )
+    .by(&["result"]),
+    counter(
+        "halley_deflate_in_bytes",
+        "Bytes of pushes that were compressed",
+        Read::One(|scrape| scrape.app.compression.as_ref().map_or(0, |it| it.counts().in_bytes).into()),
+    ),
+    counter(
+        "halley_deflate_out_bytes",
+        "Bytes of those that became smaller, as they are sent",
+        Read::One(|scrape| scrape.app.compression.as_ref().map_or(0, |it| it.counts().out_bytes).into()),
+    ),
 ];
 
 const CONNECTIONS: &[Family] = &[
@@ -132,6 +152,10 @@ const CONNECTIONS: &[Family] = &[
     )
     .by(&["reason"]),
     counter("halley_packets", "Packets received", Read::Sum(|stats| &stats.packets)),
+    gauge("halley_deflating", "Connections that have agreed to compression", Read::Sum(|stats| &stats.deflating)),
+    counter("halley_inflated", "Compressed messages received", Read::Sum(|stats| &stats.inflated)),
+    counter("halley_inflate_in_bytes", "Bytes of these", Read::Sum(|stats| &stats.inflate_in_bytes)),
+    counter("halley_inflate_out_bytes", "Bytes that the sound ones hold", Read::Sum(|stats| &stats.inflate_out_bytes)),
 ];
 
 const SHARDS: &[Family] = &[

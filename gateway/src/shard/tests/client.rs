@@ -10,6 +10,7 @@ use halley_protocol::halley::Kick;
 use halley_protocol::login::Login;
 use halley_protocol::packet::{self, Packet};
 use halley_protocol::push;
+use halley_protocol::websocket::deflate::{Deflater, TAIL};
 use halley_protocol::websocket::{Opcode, client as websocket};
 use halley_protocol::{operation, packet::HEADER_BYTES};
 use halley_ring::sim::{ClientId, SimNet};
@@ -43,6 +44,10 @@ pub(super) struct Client {
     /// Bytes that are not yet a whole frame or packet.
     stream: Vec<u8>,
     upgraded: bool,
+    /// It has asked for compression, which its listener agrees to.
+    pub(super) deflates: bool,
+    /// Compressed messages that it got.
+    pub(super) deflated: u64,
     sequence: i32,
     got: Vec<Got>,
     /// Bytes that were read.
@@ -66,8 +71,19 @@ impl Client {
     /// Asks for the upgrade, if it speaks WebSocket.
     pub(super) fn upgrade(&self) {
         if self.transport == Transport::WebSocket {
-            self.say(websocket::request("gateway", "/sub", KEY).as_bytes());
+            self.say(self.request().as_bytes());
         }
+    }
+
+    /// What it says to be upgraded.
+    pub(super) fn request(&self) -> String {
+        let request = if self.deflates { websocket::deflate_request } else { websocket::request };
+        request("gateway", "/sub", KEY)
+    }
+
+    /// The same client, which asks for compression and will get it.
+    pub(super) fn deflating(self) -> Self {
+        Self { deflates: true, ..self }
     }
 
     /// Connects and says nothing.
@@ -79,6 +95,8 @@ impl Client {
             dialect: Dialect::GoimV2,
             stream: Vec::new(),
             upgraded: transport == Transport::Tcp,
+            deflates: false,
+            deflated: 0,
             sequence: 0,
             got: Vec::new(),
             bytes: 0,
@@ -180,9 +198,30 @@ impl Client {
         let mut bytes = Vec::new();
         match self.transport {
             Transport::Tcp => packets::append(&mut bytes, &packet),
+            // Whoever may compress need not.
+            Transport::WebSocket if self.deflates && self.sequence % 3 != 0 => {
+                self.deflate(&mut bytes, Opcode::Binary, &[&packet.header(), body].concat());
+            }
             Transport::WebSocket => websocket::packet(&mut bytes, MASK, &packet),
         }
         bytes
+    }
+
+    /// A compressed message, now and then in fragments.
+    pub(super) fn deflate(&self, out: &mut Vec<u8>, opcode: Opcode, message: &[u8]) {
+        let payload = deflated(message);
+        let cut = if self.sequence % 2 == 0 { payload.len() } else { payload.len() / 2 };
+        websocket::deflated_frame(out, cut == payload.len(), opcode, MASK, &payload[..cut]);
+        if cut < payload.len() {
+            websocket::frame(out, true, Opcode::Continuation, MASK, &payload[cut..]);
+        }
+    }
+
+    /// A frame that says of itself that its message is compressed.
+    pub(super) fn deflated_frame(&self, opcode: Opcode, payload: &[u8]) {
+        let mut bytes = Vec::new();
+        websocket::deflated_frame(&mut bytes, true, opcode, MASK, payload);
+        self.say(&bytes);
     }
 
     /// Says a packet; its sequence.
@@ -288,7 +327,8 @@ impl Client {
     }
 
     fn decode_http(&mut self, stream: &[u8]) -> Option<usize> {
-        if let Ok(bytes) = websocket::response(stream, KEY) {
+        let response = if self.deflates { websocket::deflate_response } else { websocket::response };
+        if let Ok(bytes) = response(stream, KEY) {
             self.upgraded = bytes.is_some();
             return bytes;
         }
@@ -302,9 +342,16 @@ impl Client {
     }
 
     fn decode_frame(&mut self, stream: &[u8]) -> Option<usize> {
-        let frame = websocket::decode(stream).expect("whole frames in a row")?;
+        let decode = if self.deflates { websocket::decode_deflated } else { websocket::decode };
+        let frame = decode(stream).expect("whole frames in a row")?;
         assert!(frame.fin, "no fragments");
-        let payload = &stream[frame.payload.clone()];
+        let mut payload = &stream[frame.payload.clone()];
+        let inflated;
+        if frame.deflated {
+            self.deflated += 1;
+            inflated = inflate(payload);
+            payload = &inflated;
+        }
         match frame.opcode {
             Opcode::Binary => self.message(payload),
             Opcode::Pong => self.got.push(Got::Pong(payload.to_vec())),
@@ -364,6 +411,23 @@ impl Client {
         };
         self.got.push(got);
     }
+}
+
+/// The payload of a compressed message.
+pub(super) fn deflated(message: &[u8]) -> Vec<u8> {
+    let mut deflater = Deflater::new(6);
+    let piece = deflater.piece(message, message.len() + 100).expect("room");
+    piece[..piece.len() - TAIL.len()].to_vec()
+}
+
+/// What a compressed message of the server holds; read by another implementation than the gateway's.
+fn inflate(payload: &[u8]) -> Vec<u8> {
+    let input = [payload, &TAIL].concat();
+    let mut out = Vec::with_capacity(1 << 20);
+    let mut state = flate2::Decompress::new(false);
+    let status = state.decompress_vec(&input, &mut out, flate2::FlushDecompress::Sync).expect("deflate");
+    assert_eq!((status, state.total_in()), (flate2::Status::Ok, input.len() as u64), "all of it");
+    out
 }
 
 /// Bytes of a push on the wire of a transport, alone in its run.

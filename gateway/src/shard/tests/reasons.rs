@@ -8,6 +8,7 @@ use halley_ring::sim::Weather;
 use serde_json::json;
 
 use super::client::{Client, Got};
+use super::deflate;
 use super::session::{BOTH, login, marked};
 use super::v1::{enter_v1, four_classes};
 use super::world::{Setup, World};
@@ -33,8 +34,15 @@ fn by_token(seconds: u64) -> Login {
 fn cause(reason: CloseReason, transport: Transport) -> Option<(World, Client)> {
     use CloseReason as R;
     let websocket = transport == Transport::WebSocket;
-    if matches!(reason, R::HandshakeRefused | R::FrameMalformed | R::FrameWrongType | R::FrameNotUtf8 | R::FrameTooBig)
-        && !websocket
+    if matches!(
+        reason,
+        R::HandshakeRefused
+            | R::FrameMalformed
+            | R::FrameWrongType
+            | R::FrameNotUtf8
+            | R::FrameNotDeflate
+            | R::FrameTooBig
+    ) && !websocket
     {
         return None;
     }
@@ -50,8 +58,10 @@ fn cause(reason: CloseReason, transport: Transport) -> Option<(World, Client)> {
     if matches!(reason, R::GrantExpired | R::GrantRevoked) {
         small.policy.listeners.fill(LoginRule::Jwt);
     }
+    small.listeners[1].compression = reason == R::FrameNotDeflate;
     let mut world = small.build();
     let mut client = match reason {
+        R::FrameNotDeflate => deflate::enter(&mut world, &marked("key", "room")),
         R::GrantExpired | R::GrantRevoked => world.enter(transport, &by_token(4)),
         R::LoginLate | R::LoginRefused | R::HandshakeRefused => world.connect(transport),
         _ => world.enter(transport, &marked("key", "room")),
@@ -70,6 +80,7 @@ fn cause(reason: CloseReason, transport: Transport) -> Option<(World, Client)> {
         R::FrameMalformed => client.say(&[0x82, 0x01, b'x']),
         R::FrameWrongType => client.frame(true, Opcode::Text, b"not a packet"),
         R::FrameNotUtf8 => client.frame(true, Opcode::Text, &[0xff; 20]),
+        R::FrameNotDeflate => client.deflated_frame(Opcode::Binary, &[0xff; 20]),
         R::FrameTooBig => client.frame(true, Opcode::Binary, &[0; 8193]),
         R::LoginLate => world.advance(600),
         R::LoginRefused => _ = client.send(operation::AUTH, b"not JSON"),

@@ -9,6 +9,7 @@ use halley_ring::Ring;
 use halley_ring::sim::{SimNet, SimRing, Weather};
 
 use super::client::{Client, Got};
+use crate::compression::Compression;
 use crate::control::decide::{Control, Event, KeyPolicy, LoginRule, OrderSink, OutgoingQueues, Policy};
 use crate::directory::{Directory, DirectoryWriter, HashSecret};
 use crate::dispatch::{Dispatch, DispatchError, Dispatched, Target};
@@ -35,6 +36,8 @@ pub(super) struct Setup {
     /// Places for control's orders, and for reports.
     pub(super) control_max: usize,
     pub(super) reports_max: usize,
+    /// Level, and bytes from which on pushes are compressed.
+    pub(super) compression: (u8, usize),
 }
 
 impl Setup {
@@ -59,6 +62,7 @@ impl Setup {
             pushes_max: limits::ORDERS_MAX - limits::ORDERS_CONTROL_SHARE,
             control_max: limits::ORDERS_CONTROL_SHARE,
             reports_max: limits::REPORTS_MAX,
+            compression: (6, 60),
         }
     }
 
@@ -84,6 +88,8 @@ impl Setup {
         let links: Arc<[_]> = (0..self.shards).map(|_| Arc::new(link())).collect();
         let file = std::fs::File::open("/dev/null").expect("a file");
         let bell = Arc::new(ControlBell::new(file.into()));
+        let compresses = self.listeners.iter().any(|listener| listener.compression);
+        let compression = compresses.then(|| Arc::new(Compression::new(self.compression.0, self.compression.1)));
         let listeners: Arc<[_]> = self.listeners.into();
         let accepts = self.shard.accepts_armed_max * u16::try_from(listeners.len()).expect("few");
         let shard = |(at, link): (usize, &Arc<ShardLink>)| {
@@ -108,7 +114,8 @@ impl Setup {
             shards,
             control,
             outgoing: OutgoingQueues::new(Arc::clone(&links)),
-            dispatch: Dispatch::new(Arc::clone(&directory), Arc::clone(&links)),
+            dispatch: Dispatch::new(Arc::clone(&directory), Arc::clone(&links)).compressing(compression.clone()),
+            compression,
             directory,
             links,
             now_ms: 0,
@@ -132,6 +139,7 @@ pub(super) struct World {
     pub(super) control: Control,
     pub(super) outgoing: OutgoingQueues,
     pub(super) dispatch: Dispatch,
+    pub(super) compression: Option<Arc<Compression>>,
     pub(super) directory: Arc<Directory>,
     pub(super) now_ms: u64,
     pub(super) events: Vec<Event>,

@@ -170,7 +170,11 @@ impl Actor {
     }
 
     pub(super) fn name(&self) -> String {
-        let transport = if self.client.transport == Transport::Tcp { "TCP" } else { "WebSocket" };
+        let transport = match self.client.transport {
+            Transport::Tcp => "TCP",
+            Transport::WebSocket if self.client.deflates => "deflating WebSocket",
+            Transport::WebSocket => "WebSocket",
+        };
         format!("client {} ({transport}, {:?}, {})", self.client.id.0, self.client.dialect, self.login.key)
     }
 

@@ -9,7 +9,7 @@ use halley_protocol::{operation, v1};
 use serde_json::json;
 
 use super::actor::{Actor, Change, Granted, Pushed, Renewal, Stage, Target};
-use super::plan::{BY_TOKEN, LISTENERS, REFUSING, is_generous, weather};
+use super::plan::{BY_TOKEN, COMPRESSING, LISTENERS, REFUSING, compresses, is_generous, weather};
 use super::story::Story;
 use crate::dispatch::{self, DispatchError};
 use crate::identity::testing;
@@ -82,9 +82,12 @@ impl Story {
         if dialect == Dialect::GoimV1 {
             login = Self::number(&login);
         }
-        let client = Client::connect_silent(&self.world.net, listener, transport).speaking(dialect);
+        let mut client = Client::connect_silent(&self.world.net, listener, transport).speaking(dialect);
+        if compresses(self.seed) && COMPRESSING.contains(&listener) && self.keys.is_multiple_of(2) {
+            client = client.deflating();
+        }
         if transport == Transport::WebSocket {
-            let head = halley_protocol::websocket::client::request("gateway", "/sub", super::super::client::KEY);
+            let head = client.request();
             client.say(head.replace("\r\n\r\n", &format!("\r\nOrigin: {}\r\n\r\n", super::plan::ORIGIN)).as_bytes());
         }
         client.set_window(usize::MAX);

@@ -10,7 +10,7 @@ use crate::control::decide::Revoked;
 use crate::limits::ROOM_NAME_BYTES_MAX;
 use crate::reason::CloseReason;
 use crate::shard::Transport;
-use crate::shard::tests::client::Client;
+use crate::shard::tests::client::{Client, deflated};
 
 impl Story {
     // long: a list of harms, one after another
@@ -55,6 +55,7 @@ impl Story {
         }
         let reason = match harm {
             9 | 10 => return self.leave_in_the_middle(at),
+            11 | 15..=17 if actor.client.deflates => return self.deflate_badly(at),
             11 if !websocket => {
                 actor.client.say(&[0xff; 40]);
                 CloseReason::PacketMalformed
@@ -109,6 +110,39 @@ impl Story {
         actor.end_as(reason);
         actor.partial = true;
         format!("{name} does what leads to {}", reason.name())
+    }
+
+    /// Compressed messages that are none, too long, or where none may be.
+    fn deflate_badly(&mut self, at: usize) -> String {
+        let kind = self.dice.below(5);
+        let actor = &mut self.actors[at];
+        let client = &actor.client;
+        let reason = match kind {
+            0 => {
+                client.deflated_frame(Opcode::Binary, &[0xff; 20]);
+                CloseReason::FrameNotDeflate
+            }
+            1 => {
+                client.deflated_frame(Opcode::Binary, &deflated(&[0; 8193]));
+                CloseReason::FrameTooBig
+            }
+            2 => {
+                client.deflated_frame(Opcode::Text, &deflated(&[0xff; 20]));
+                CloseReason::FrameNotUtf8
+            }
+            3 => {
+                client.deflated_frame(Opcode::Text, &deflated(b"no packet"));
+                CloseReason::FrameWrongType
+            }
+            _ => {
+                client.deflated_frame(Opcode::Ping, b"ping");
+                CloseReason::FrameMalformed
+            }
+        };
+        actor.expects.push(CloseReason::HandshakeRefused);
+        actor.end_as(reason);
+        actor.partial = true;
+        format!("{} compresses what leads to {}", actor.name(), reason.name())
     }
 
     /// While control rests somebody breaks, a room is made, and a push goes to the room that may be gone by then.

@@ -28,6 +28,14 @@ pub(super) const fn is_generous(listener: usize) -> bool {
     matches!(listener, 0 | 1 | 4 | 5)
 }
 
+/// The listeners that agree to compression, in stories that have any.
+pub(super) const COMPRESSING: [usize; 2] = [1, 3];
+
+/// Whether there is compression in the story of a seed.
+pub(super) fn compresses(seed: u64) -> bool {
+    !seed.is_multiple_of(3)
+}
+
 /// The listeners that ask for tokens, in stories that have any.
 pub(super) const BY_TOKEN: std::ops::Range<usize> = 1..4;
 
@@ -81,6 +89,10 @@ impl Plan {
             (listener.login_ms_max, listener.stall_ms_max, listener.heartbeat_ms_max) =
                 if calm || is_generous(at) { (never, never, never) } else { (2000, 600, 2000) };
             listener.linger_ms_max = LINGER_MS_MAX;
+        }
+        if compresses(seed) {
+            setup.compression = if seed.is_multiple_of(4) { (1, 200) } else { (6, 20) };
+            COMPRESSING.into_iter().for_each(|at| setup.listeners[at].compression = true);
         }
         setup.listeners[3].origins = vec![ORIGIN.into()];
         let shard = &mut setup.shard;

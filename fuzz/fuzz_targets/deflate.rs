@@ -1,0 +1,4 @@
+//! Compression, see `fuzzing::deflate`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzzing::deflate(data));
