@@ -28,8 +28,18 @@ pub const RELOADS: &[&str] = &[
     "shard.sends_per_turn_max",
     "compression.level",
     "compression.bytes_min",
+    "api.auth",
     "api.tokens",
     "api.body_bytes_max",
+    "jwt.issuer",
+    "jwt.audience",
+    "jwt.leeway_s",
+    "jwt.keys.kid",
+    "jwt.keys.algorithm",
+    "jwt.keys.secret",
+    "jwt.keys.secret_file",
+    "jwt.keys.public_key_file",
+    "api_v1.auth",
     "nodes.domain",
     "nodes.host_domain",
     "nodes.addresses",
@@ -87,12 +97,12 @@ impl Config {
     pub fn reload(&self, new: &Self, sources: &Sources) -> Result<Reload, ConfigError> {
         let (old, new) = (Sides::of(self), Sides::of(new));
         let partners = partners(&self.settings, &new.settings);
-        let mut merged = old.plain.clone();
+        let (mut merged, whole) = (old.plain.clone(), new.plain.clone());
         let (mut applied, mut restart) = (Vec::new(), Vec::new());
         for (place, old, new) in differing(&old, &new, &partners) {
             let key = place.join();
             let change = Change { key, old: old.shown(), new: new.shown() };
-            if RELOADS.contains(&place.name().as_str()) {
+            if reloads(&place.name()) && place.has_table(&merged) && place.has_table(&whole) {
                 place.put(&mut merged, new.plain);
                 applied.push(change);
             } else {
@@ -108,6 +118,11 @@ impl Config {
         })?;
         Ok(Reload { config: Self { settings, ..self.clone() }, applied, restart })
     }
+}
+
+/// Whether a running gateway takes the key over, or the whole list of tables that is called so.
+fn reloads(name: &str) -> bool {
+    RELOADS.iter().any(|key| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
 }
 
 /// Settings as tables, once as they are and once as they may be shown.
@@ -155,6 +170,16 @@ impl Place {
             Some(at) => format!("listener[{at}].{}", self.names.join(".")),
             None => self.name(),
         }
+    }
+
+    /// Whether the table of the key is there: one that comes or goes does so as a whole. Listeners have their partners.
+    fn has_table(&self, table: &Table) -> bool {
+        let (_, above) = self.names.split_last().expect("a key has a name");
+        let mut at = Some(table);
+        for name in above.iter().filter(|_| self.listener.is_none()) {
+            at = at.and_then(|table| table.get(name)).and_then(Value::as_table);
+        }
+        at.is_some()
     }
 
     /// Sets the key, or takes it out.

@@ -63,12 +63,33 @@ fn listeners_are_told_apart_by_their_addresses() {
 fn tables_that_come_and_go_need_a_restart() {
     let kafka =
         format!("{OPEN}[kafka]\nbrokers = [\"127.0.0.1:1\"]\n[kafka.client]\n\"sasl.password\" = \"open sesame\"");
+    let v1 = format!("{OPEN}[api_v1]\nauth = \"none\"\nbind = \"127.0.0.1:0\"\n");
+    for (old, new) in [(OPEN, v1.as_str()), (v1.as_str(), OPEN)] {
+        let (config, applied, restart) = reload(old, new);
+        assert_eq!((config, applied.len(), restart.len()), (load(old), 0, 2), "{restart:?}");
+    }
     for (old, new) in [(OPEN, kafka.as_str()), (kafka.as_str(), OPEN)] {
         let (config, applied, restart) = reload(old, new);
         assert_eq!((config, applied.len()), (load(old), 0));
         assert!(restart.iter().any(|line| line.starts_with("kafka.brokers: ")), "{restart:?}");
         assert!(!restart.concat().contains("sesame"), "{restart:?}");
     }
+}
+
+#[test]
+fn keys_of_tokens_and_who_may_call_change_at_once() {
+    let key = |kid: &str| {
+        format!("[[jwt.keys]]\nkid = \"{kid}\"\nalgorithm = \"HS256\"\nsecret = \"0123456789abcdef0123456789abcdef\"\n")
+    };
+    let token = OPEN.replace("auth = \"none\"", "tokens = [\"0123456789abcdef\"]");
+    let old = format!("{OPEN}[jwt]\nissuer = \"a\"\n{}", key("old"));
+    let new = format!("{token}[jwt]\nissuer = \"b\"\n{}{}", key("old"), key("new"));
+    let (config, applied, restart) = reload(&old, &new);
+    assert_eq!(config, load(&new));
+    assert_eq!(restart, [""; 0]);
+    let keys: Vec<_> = applied.iter().filter_map(|line| line.split(": ").next()).collect();
+    assert_eq!(keys, ["api.auth", "api.tokens", "jwt.issuer", "jwt.keys"]);
+    assert!(!applied.concat().contains("0123456789abcdef"), "secrets are hidden: {applied:?}");
 }
 
 #[test]

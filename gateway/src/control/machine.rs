@@ -12,7 +12,7 @@ use halley_protocol::operation;
 
 use super::app::{Command, Tallies};
 use super::bell::{self, Waiter};
-use super::decide::{Control, Event, OrderSink as _, OutgoingQueues, Policy, TooManyRevocations};
+use super::decide::{Control, Event, OrderSink as _, OutgoingQueues, Policy, Tokens, TooManyRevocations};
 use super::memory::{self, Budget};
 use crate::ids::ShardIndex;
 use crate::link::{ControlBell, ShardLink};
@@ -96,6 +96,11 @@ impl Machine {
     /// Above so many bytes in memory no more connections are accepted; 0: there is no such budget.
     pub fn set_memory_max(&mut self, bytes: u64) {
         self.memory_bytes_max = bytes;
+    }
+
+    /// Lets in who has one of these tokens from now on.
+    pub fn set_tokens(&mut self, tokens: Tokens) {
+        self.control.set_tokens(tokens);
     }
 
     /// Goes on by another policy, and gives the shards other settings.

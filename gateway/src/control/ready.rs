@@ -16,6 +16,16 @@ pub(super) fn announce(app: &App) {
     let config = app.config();
     limits(&config);
     host(&config);
+    warn_of_open_doors(app, &config);
+    // One JSON line in every log format: programs wait for it.
+    let _ = writeln!(std::io::stderr().lock(), "{}", ready_line(app));
+    if config.dev {
+        let _ = write!(std::io::stderr().lock(), "{}", first_steps(app));
+    }
+}
+
+/// Warns of an API that asks nobody for a token and can be reached from elsewhere.
+pub(super) fn warn_of_open_doors(app: &App, config: &Config) {
     if config.settings.api.auth == Auth::None && !app.bound.api.ip().is_loopback() {
         tracing::warn!(api = %app.bound.api, "the API lets anybody in who reaches this address (api.auth = \"none\")");
     }
@@ -24,11 +34,6 @@ pub(super) fn announce(app: &App) {
         && !address.ip().is_loopback()
     {
         tracing::warn!(api_v1 = %address, "goim v1's API lets anybody in who reaches this address (api_v1.auth = \"none\")");
-    }
-    // One JSON line in every log format: programs wait for it.
-    let _ = writeln!(std::io::stderr().lock(), "{}", ready_line(app));
-    if config.dev {
-        let _ = write!(std::io::stderr().lock(), "{}", first_steps(app));
     }
 }
 

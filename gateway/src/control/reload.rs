@@ -8,8 +8,9 @@ use futures_channel::oneshot;
 use super::app::{App, ReloadResult};
 use super::certificates::replace_certificates;
 use super::machine::Machine;
-use super::{notify, shards, start};
+use super::{notify, ready, shards, start};
 use crate::config::{Change, Config, Host, Reload, Sources};
+use crate::identity::{self, Keys};
 
 /// What the program around the gateway does for a reload.
 pub struct Outside {
@@ -25,10 +26,12 @@ pub struct Outside {
 
 impl Outside {
     /// Reads and compares; nothing changes by that.
-    fn read(&self, old: &Config) -> ReloadResult {
+    fn read(&self, old: &Config) -> Result<(Reload, Keys), String> {
         let sources = (self.reread)()?;
         let new = Config::load(&sources, &self.host).map_err(|error| error.to_string())?;
-        old.reload(&new, &sources).map_err(|error| error.to_string())
+        let reload = old.reload(&new, &sources).map_err(|error| error.to_string())?;
+        let keys = identity::load(&reload.config.settings.jwt);
+        Ok((reload, keys.map_err(|(key, problem)| format!("{key}: {problem}"))?))
     }
 }
 
@@ -39,15 +42,19 @@ pub(super) async fn reload(app: &Arc<App>, machine: &RefCell<Machine>, outside: 
     let (answer, answered) = oneshot::channel();
     drop(monoio::spawn_blocking(move || drop(answer.send(theirs.read(&old)))));
     let result = answered.await.unwrap_or_else(|oneshot::Canceled| Err("the configuration was not read".into()));
-    let result = result.and_then(|reload| with_certificates(app, reload));
-    match &result {
-        Ok(reload) => {
-            take_over(app, machine, outside, &reload.config);
-            let Reload { applied, restart, .. } = reload;
+    let result = result.and_then(|(reload, keys)| Ok((with_certificates(app, reload)?, keys)));
+    let result = match result {
+        Ok((reload, keys)) => {
+            take_over(app, machine, outside, &reload.config, keys);
+            let Reload { applied, restart, .. } = &reload;
             tracing::info!(event = "reload", applied = list(applied), needs_restart = list(restart));
+            Ok(reload)
         }
-        Err(problem) => tracing::error!(event = "reload-refused", problem, "nothing has changed"),
-    }
+        Err(problem) => {
+            tracing::error!(event = "reload-refused", problem, "nothing has changed");
+            Err(problem)
+        }
+    };
     notify::ready(app);
     result
 }
@@ -62,14 +69,18 @@ fn with_certificates(app: &App, reload: Reload) -> ReloadResult {
 }
 
 /// Everything that takes settings over. None of this can fail: what could was checked.
-fn take_over(app: &App, machine: &RefCell<Machine>, outside: &Outside, config: &Config) {
+fn take_over(app: &App, machine: &RefCell<Machine>, outside: &Outside, config: &Config, keys: Keys) {
     (outside.set_log_level)(&config.settings.log.level);
     let mut machine = machine.borrow_mut();
     machine.set_memory_max(config.settings.memory_bytes_max);
+    machine.set_tokens(start::tokens(&config.settings.jwt, keys));
     machine.reload(start::policy(config), &shards::reloadable(config));
     if let Some(compression) = &app.compression {
         let crate::config::Compression { level, bytes_min } = config.settings.compression;
         compression.set(level, bytes_min as usize);
+    }
+    if config.settings.api.auth != app.config().settings.api.auth {
+        ready::warn_of_open_doors(app, config);
     }
     app.live.replace(config.clone());
 }

@@ -27,7 +27,7 @@ use crate::compression::Compression;
 use crate::config::{self, Config, Dialect, Jwt, KeyPolicy, Listener, Login, Settings};
 use crate::directory::{DirectoryWriter, HashSecret};
 use crate::dispatch::Dispatch;
-use crate::identity::{self, Expected, TokenReject};
+use crate::identity::{self, Expected, Keys, TokenReject};
 use crate::limits;
 use crate::link::{ControlBell, ShardLink};
 use crate::order::DrainPlan;
@@ -124,7 +124,7 @@ pub fn assemble(
     let secret = HashSecret::random();
     let writer = DirectoryWriter::new(links.len(), limits::SHARD_ROOMS_MAX, &secret);
     let mut control = Control::new(writer, policy(&config), || uuid::Uuid::new_v4().into_bytes());
-    control.set_tokens(tokens(&config.settings.jwt));
+    control.set_tokens(first_tokens(&config.settings.jwt));
     let directory = Arc::clone(control.directory());
     let tallies = Arc::<Tallies>::default();
     let (commands, commanded) = unbounded();
@@ -150,17 +150,22 @@ pub fn assemble(
 }
 
 /// Whose tokens let clients in. Without keys, as without listeners that ask for tokens: nobody's.
-fn tokens(jwt: &Jwt) -> decide::Tokens {
-    let expected =
-        Expected { issuer: jwt.issuer.clone(), audience: jwt.audience.clone(), leeway_s: jwt.leeway_s.into() };
+fn first_tokens(jwt: &Jwt) -> decide::Tokens {
     // Read a moment ago, when the configuration was checked; a file that has changed since lets nobody in.
     match identity::load(jwt) {
-        Ok(keys) => decide::Tokens::new(expected, move |token| keys.verify(token)),
+        Ok(keys) => tokens(jwt, keys),
         Err((key, problem)) => {
             tracing::error!(event = "jwt", key, problem, "tokens let nobody in");
-            decide::Tokens::new(expected, |_| Err(TokenReject::UnknownKey))
+            decide::Tokens::new(Expected::default(), |_| Err(TokenReject::UnknownKey))
         }
     }
+}
+
+/// The tokens that these keys have signed, as far as they claim what the configuration expects.
+pub(super) fn tokens(jwt: &Jwt, keys: Keys) -> decide::Tokens {
+    let expected =
+        Expected { issuer: jwt.issuer.clone(), audience: jwt.audience.clone(), leeway_s: jwt.leeway_s.into() };
+    decide::Tokens::new(expected, move |token| keys.verify(token))
 }
 
 /// What compresses pushes, if a listener does.

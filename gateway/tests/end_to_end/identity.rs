@@ -4,6 +4,7 @@ use halley_protocol::halley::{JoinReply, JoinStatus, Kick, RefreshReply, Refresh
 use halley_protocol::operation;
 use serde_json::{Value, json};
 
+use crate::reload::{reload, with_file};
 use crate::support::{Client, Gateway, Heard, Transport, until};
 use crate::tokens::{Platform, hs256, message, now_s, signed, with_defaults};
 
@@ -301,4 +302,56 @@ fn a_revocation_closes_who_is_there_and_refuses_who_comes_with_an_older_token() 
         assert!(answer.status == 400 && answer.body.contains(part), "{body}: {}", answer.body);
     }
     assert!(gateway.log().contains("\"subject\":\"token stolen\""), "it is in the audit log");
+}
+
+#[test]
+fn keys_rotate_by_reloads_and_nobody_is_dropped() {
+    let platform = Platform::new();
+    let old = platform.configuration();
+    let without = |kid: &str| {
+        let mut tables = old.split("[[jwt.keys]]");
+        let first = tables.next().expect("what comes before the keys").to_owned();
+        let named = format!("kid = \"{kid}\"");
+        tables.filter(|table| !table.contains(&named)).fold(first, |all, table| all + "[[jwt.keys]]" + table)
+    };
+    let (gateway, path) = with_file(&without("es"));
+    let token = |kid: &str, key: &str| platform.token(kid, &json!({ "mid": 7, "key": key, "rooms": ["live://*"] }));
+    let wants = json!({ "room_id": "live://1", "accepts": [1000], "halley": 1 });
+    let mut clients: Vec<Client> =
+        BOTH.map(|transport| enter_as(&gateway, transport, &token("ed", &format!("{transport:?}")), &wants)).into();
+    let with_new = token("es", "new");
+    refused(&gateway, Transport::Tcp, &login(&with_new, &wants));
+    let read_anew = |text: &str, said: &str| {
+        std::fs::write(&path, text).expect("written");
+        let (code, answer) = reload(&gateway);
+        assert!(code == Some(0) && answer.contains(said), "{code:?} {answer}");
+    };
+    read_anew(&old, "jwt.keys: ");
+    clients.push(enter_as(&gateway, Transport::Tcp, &with_new, &wants));
+    read_anew(&without("ed"), "jwt.keys: ");
+    refused(&gateway, Transport::WebSocket, &login(&token("ed", "late"), &wants));
+    // Whoever is in by the old key is still there, with what its token gave, and goes on with a token of the new one.
+    gateway.curl("/goim/push/room?operation=1000&type=live&room=1", "to all");
+    clients.iter_mut().for_each(|client| client.expect_push(1000, "to all"));
+    for (client, transport) in clients.iter_mut().zip(BOTH) {
+        let joined = JoinReply::parse(&client.ask(operation::JOIN, b"live://2")).expect("a reply");
+        assert_eq!(joined.status, JoinStatus::Joined);
+        let renewed = client.ask(operation::REFRESH, token("es", &format!("{transport:?}")).as_bytes());
+        assert_eq!(RefreshReply::parse(&renewed).expect("a reply").status, RefreshStatus::Refreshed);
+    }
+    // A file of keys that is written over counts with the next reload, though the configuration is the same.
+    let secret = platform.file("hs");
+    let before = std::fs::read(&secret).expect("a secret");
+    std::fs::write(&secret, "another secret of this test, long enough").expect("written");
+    read_anew(&without("ed"), "nothing has changed");
+    refused(&gateway, Transport::Tcp, &login(&token("hs", "hs"), &wants));
+    std::fs::write(&secret, "short").expect("written");
+    let (code, said) = reload(&gateway);
+    assert!(code == Some(1) && said.contains("secret_file") && said.lines().count() == 1, "{said}");
+    std::fs::write(&secret, before).expect("written");
+    read_anew(&without("ed"), "nothing has changed");
+    clients.push(enter_as(&gateway, Transport::Tcp, &token("hs", "hs"), &wants));
+    assert_eq!(gateway.counter("/connections"), 4);
+    drop(clients);
+    gateway.stop();
 }

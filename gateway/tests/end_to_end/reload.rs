@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::support::{Client, Gateway, Heard, LISTENERS, OPEN, Transport, folder_with, halley, until};
 
 /// A gateway whose file can be written again.
-fn with_file(configuration: &str) -> (Gateway, PathBuf) {
+pub(super) fn with_file(configuration: &str) -> (Gateway, PathBuf) {
     let folder = folder_with(configuration);
     let path = folder.path().join("halley.toml");
     let mut command = halley();
@@ -18,7 +18,7 @@ fn with_file(configuration: &str) -> (Gateway, PathBuf) {
 }
 
 /// `halley reload` for this gateway, and what it printed.
-fn reload(gateway: &Gateway) -> (Option<i32>, String) {
+pub(super) fn reload(gateway: &Gateway) -> (Option<i32>, String) {
     let mut command = halley();
     command.args(["reload", "--api", &format!("http://{}", gateway.api)]);
     let Output { status, stdout, stderr } = command.output().expect("the binary starts");
@@ -132,4 +132,68 @@ fn a_gateway_that_drains_reads_nothing_anew() {
     until("the signal to be heard", || gateway.log().contains("\"signals\":1"));
     gateway.terminate();
     assert_eq!(gateway.wait().code(), Some(1), "{}", gateway.log());
+}
+
+#[test]
+fn reloads_under_load_drop_nobody_and_lose_nothing() {
+    const PUSHES: usize = 600;
+    let text = format!("{OPEN}{LISTENERS}");
+    let (gateway, path) = with_file(&text);
+    let mut clients: Vec<Client> = (0..20)
+        .map(|n| {
+            let login = format!(r#"{{"key":"key-{n}","room_id":"r","accepts":[1]}}"#);
+            let (address, transport) =
+                if n % 2 == 0 { (gateway.tcp(), Transport::Tcp) } else { (gateway.ws(), Transport::WebSocket) };
+            Client::login(address, transport, &login)
+        })
+        .collect();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let reloads = std::thread::scope(|scope| {
+        let reloads = scope.spawn(|| {
+            let mut reloads = 0;
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                reloads += 1;
+                let keys =
+                    format!("run_messages_max = {}\nsends_per_turn_max = {}\n", 1 + reloads % 9, 256 + reloads % 7);
+                std::fs::write(&path, format!("{text}[shard]\n{keys}")).expect("written");
+                assert_eq!(gateway.call("POST", "/v1/reload", "", "").status, 200);
+            }
+            reloads
+        });
+        for number in 0..PUSHES {
+            let target = if number % 3 == 0 { "key" } else { "room" };
+            let target =
+                if target == "key" { serde_json::json!({ "all": true }) } else { serde_json::json!({ "room": "r" }) };
+            let payload = serde_json::json!({ "text": number.to_string() });
+            gateway.push(&serde_json::json!({ "target": target, "operation": 1, "payload": payload }));
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        reloads.join().expect("no panic")
+    });
+    assert!(reloads > 3, "{reloads} reloads");
+    for client in &mut clients {
+        let (mut room, mut all) = (Vec::new(), Vec::new());
+        for _ in 0..PUSHES {
+            let Heard::Packet { operation: 1, body, .. } = client.hear() else { panic!("a push") };
+            let number: usize = String::from_utf8(body).expect("text").parse().expect("a number");
+            if number % 3 == 0 { all.push(number) } else { room.push(number) }
+        }
+        assert!(room.is_sorted() && all.is_sorted(), "in order");
+        assert_eq!(room.len() + all.len(), PUSHES);
+    }
+    assert_eq!((gateway.counter("/connections"), gateway.counter("/dropped/slow-newest")), (20, 0));
+    gateway.settled();
+}
+
+#[test]
+fn whether_the_api_asks_for_tokens_follows_the_file() {
+    let text = format!("{OPEN}{LISTENERS}");
+    let (gateway, path) = with_file(&text);
+    assert_eq!(gateway.get("/v1/stats").status, 200);
+    let token = "a-token-of-the-api-01";
+    std::fs::write(&path, text.replace("auth = \"none\"", &format!("tokens = [\"{token}\"]"))).expect("written");
+    let (code, said) = reload(&gateway);
+    assert!(code == Some(0) && said.contains("api.auth: \"none\" → \"token\""), "{said}");
+    assert_eq!(gateway.get("/v1/stats").status, 401);
+    assert_eq!(gateway.call("GET", "/v1/stats", &format!("Authorization: Bearer {token}\r\n"), "").status, 200);
 }

@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::{Fault, Shared};
-use crate::config::{Api, Auth, Scope, Token, TokenHash};
+use crate::config::{Api, Auth, Scope, Settings, Token, TokenHash};
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +66,8 @@ impl Tokens {
 #[derive(Clone)]
 pub(super) struct Gate {
     pub(super) app: Shared,
-    /// Whether a token is asked for.
-    pub(super) auth: Auth,
+    /// Whether a token is asked for, by the configuration in force.
+    pub(super) auth: fn(&Settings) -> Auth,
     pub(super) scope: Scope,
     /// Method and path, for the audit log.
     pub(super) call: String,
@@ -91,7 +91,7 @@ pub(super) async fn authorize(State(gate): State<Gate>, mut request: Request, ne
 impl Gate {
     /// Whose call it is, and whether it may be made.
     fn admit(&self, headers: &HeaderMap) -> Result<(Caller, bool), Fault> {
-        if self.auth == Auth::None {
+        if (self.auth)(&self.app.config().settings) == Auth::None {
             return Ok((Caller("".into()), true));
         }
         let token = bearer(headers).ok_or_else(Fault::unauthorized)?;

@@ -30,7 +30,7 @@ use axum::response::Response;
 use axum::routing::{self, MethodRouter};
 
 use super::app::App;
-use crate::config::{Auth, Scope};
+use crate::config::{Auth, Scope, Settings};
 
 pub use access::{Access, Tokens};
 pub(super) use fault::Fault;
@@ -73,7 +73,7 @@ fn public<H: Handler<T, Shared>, T: 'static>(path: &'static str, handler: H) -> 
 
 impl Route {
     /// The handler behind what every call to it passes: its token, then its body.
-    fn guarded(self, app: &Shared, auth: Auth) -> MethodRouter<Shared> {
+    fn guarded(self, app: &Shared, auth: fn(&Settings) -> Auth) -> MethodRouter<Shared> {
         let Access::Scope(scope) = self.access else { return self.handler };
         let gate = Gate { app: Arc::clone(app), auth, scope, call: format!("{} {}", self.method, self.path) };
         self.handler
@@ -115,8 +115,9 @@ pub fn routes() -> Vec<Route> {
 pub fn router(app: &Shared) -> Router {
     let config = app.config();
     let developer = if config.dev { page::developer() } else { Vec::new() };
-    let add =
-        |router: Router<Shared>, route: Route| router.route(route.path, route.guarded(app, config.settings.api.auth));
+    let add = |router: Router<Shared>, route: Route| {
+        router.route(route.path, route.guarded(app, |settings| settings.api.auth))
+    };
     routes()
         .into_iter()
         .chain(page::console())

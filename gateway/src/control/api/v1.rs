@@ -18,7 +18,7 @@ use super::aside::aside;
 use super::goim::deliver;
 use super::params::Params;
 use super::{Fault, Route, Shared, fault, get, post, public};
-use crate::config::{Auth, Scope};
+use crate::config::{Auth, Scope, Settings};
 use crate::dispatch::Target;
 
 /// `InternalErr` of `logic/ret.go`.
@@ -47,7 +47,7 @@ pub fn routes() -> Vec<Route> {
 
 /// The calls as a service.
 pub fn router(app: &Shared) -> Router {
-    let auth = app.config().settings.api_v1.as_ref().map_or(Auth::Token, |api_v1| api_v1.auth);
+    let auth = |settings: &Settings| settings.api_v1.as_ref().map_or(Auth::Token, |api_v1| api_v1.auth);
     let add = |router: Router<Shared>, route: Route| router.route(route.path, route.guarded(app, auth));
     routes()
         .into_iter()

@@ -45,9 +45,9 @@ pub(super) struct Given {
 }
 
 impl Control {
-    /// Lets in who has one of these tokens, on listeners that ask for one.
+    /// Lets in who has one of these tokens, on listeners that ask for one. Who is in by others stays.
     pub fn set_tokens(&mut self, tokens: Tokens) {
-        self.tokens = tokens;
+        self.tokens = Tokens { verified: self.tokens.verified, ..tokens };
     }
 
     /// The time from here on, in seconds since 1970.
