@@ -6,9 +6,10 @@ use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
+use super::bind::Bind;
 use super::error::{ConfigError, Place};
 use super::log::{Log, LogFormat};
-use super::settings::{Api, Auth, Bind, Listener, Login, Settings, Transport};
+use super::settings::{Api, Auth, Listener, Login, Settings, Transport};
 
 const PREFIX: &str = "HALLEY__";
 

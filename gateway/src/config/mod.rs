@@ -1,5 +1,6 @@
 //! The configuration: `halley.toml`, the environment, and what this machine allows, resolved and checked.
 
+mod bind;
 mod capacity;
 mod check;
 mod compression;
@@ -15,6 +16,7 @@ mod settings;
 mod tls;
 mod tokens;
 
+pub use bind::Bind;
 pub use capacity::{Host, Plan};
 pub use compression::Compression;
 pub use error::{ConfigError, Place};
@@ -26,8 +28,7 @@ pub use log::{Log, LogFormat};
 pub use nodes::{Backoff, Nodes};
 pub use reload::{Change, RELOADS, Reload, reload_list};
 pub use settings::{
-    Api, ApiV1, Auth, Bind, Dialect, ECHO_PATH, KeyPolicy, Listener, Login, Settings, Shard, Shards, SlowPolicy,
-    Transport,
+    Api, ApiV1, Auth, Dialect, ECHO_PATH, KeyPolicy, Listener, Login, Settings, Shard, Shards, SlowPolicy, Transport,
 };
 pub use tls::{CertificateFiles, ClientAuth, Tls, TlsVersion};
 pub use tokens::{HashedToken, Scope, Token, TokenHash};
