@@ -5,6 +5,7 @@ pub mod app;
 pub mod bell;
 pub mod certificates;
 pub mod decide;
+pub mod endpoint;
 pub mod http;
 pub mod listen;
 pub mod machine;

@@ -1,4 +1,4 @@
-//! TLS under the HTTP server: a stream whose bytes rustls seals and opens.
+//! TLS under HTTP: a stream whose bytes rustls seals and opens.
 
 use std::io::{self, Read as _, Write as _};
 use std::pin::Pin;
@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
-use rustls::{ServerConfig, ServerConnection};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
 /// Bytes that are read or handed on at once.
 const PIECE_BYTES: usize = 4096;
@@ -14,12 +15,28 @@ const PIECE_BYTES: usize = 4096;
 /// A stream that speaks TLS; the handshake is made by whoever reads first.
 pub(super) struct Secure<T> {
     stream: T,
-    tls: ServerConnection,
+    tls: Connection,
 }
 
 impl<T: Read + Write + Unpin> Secure<T> {
     pub(super) fn new(stream: T, config: Arc<ServerConfig>) -> io::Result<Self> {
-        Ok(Self { stream, tls: ServerConnection::new(config).map_err(io::Error::other)? })
+        Ok(Self { stream, tls: ServerConnection::new(config).map_err(io::Error::other)?.into() })
+    }
+
+    /// The other end: a client of a server of this name.
+    pub(super) fn to(stream: T, name: ServerName<'static>, config: Arc<ClientConfig>) -> io::Result<Self> {
+        Ok(Self { stream, tls: ClientConnection::new(config, name).map_err(io::Error::other)?.into() })
+    }
+
+    /// Goes on with the handshake until it is complete.
+    pub(super) fn poll_shake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.tls.is_handshaking() {
+            ready!(self.poll_send(cx))?;
+            if self.tls.is_handshaking() && !ready!(self.poll_receive(cx))? {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        self.poll_send(cx)
     }
 
     /// Hands on what TLS wants to send.
@@ -36,12 +53,13 @@ impl<T: Read + Write + Unpin> Secure<T> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    /// Gives TLS what the peer has sent; at the end of the stream nothing.
-    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Gives TLS what the peer has sent; whether there was anything, which at the end of the stream there is not.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let mut piece = [0; PIECE_BYTES];
         let mut buffer = ReadBuf::new(&mut piece);
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer.unfilled()))?;
         let mut received = buffer.filled();
+        let any = !received.is_empty();
         loop {
             let read = self.tls.read_tls(&mut received)?;
             if let Err(error) = self.tls.process_new_packets() {
@@ -51,7 +69,7 @@ impl<T: Read + Write + Unpin> Secure<T> {
             }
             // Behind the peer's close nothing is taken.
             if received.is_empty() || read == 0 {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(any));
             }
         }
     }
