@@ -28,7 +28,7 @@ const CLOSE_WORDS = {
   1007: "text that is not UTF-8",
   1009: "a message too big",
   1012: "the gateway restarts",
-  1013: "the gateway is short of memory",
+  1013: "the gateway is short of memory, or could not ask the platform",
   4001: "the login came too late",
   4002: "login refused",
   4003: "no heartbeat for too long",

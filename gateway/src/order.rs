@@ -22,13 +22,23 @@ pub enum Order {
         /// What it may do.
         grant: Box<Grant>,
     },
-    /// The answer to a [`Report::Ask`]; brings the ask buffer back, also when the connection is gone.
+    /// The answer to a [`Report::Ask`]; brings the ask buffer back, also when the connection is gone. After
+    /// [`Verdict::Later`] the connection waits on, for an [`Order::Decided`].
     Answer {
         /// The connection that asked.
         conn: ConnWord,
         /// The buffer of the question.
         ask: Box<Ask>,
         /// The decision.
+        verdict: Verdict,
+    },
+    /// The answer to a question that could not be decided at once.
+    Decided {
+        /// The connection that asked.
+        conn: ConnWord,
+        /// What it asked.
+        asked: Box<Asked>,
+        /// The decision; not [`Verdict::Later`].
         verdict: Verdict,
     },
     /// A push to everybody of this shard in a room.
@@ -166,6 +176,8 @@ pub struct Grant {
 /// Control's decision on an [`Ask`].
 #[derive(Clone, Copy, Debug)]
 pub enum Verdict {
+    /// The platform is asked: the decision follows.
+    Later,
     /// The login stands: reply with op 8.
     Admit,
     /// End the connection for this reason.
@@ -229,6 +241,40 @@ impl Ask {
     pub fn body(&self) -> &[u8] {
         &self.body[..usize::from(self.body_bytes)]
     }
+
+    /// What its answer says again.
+    pub fn echoed(&self) -> Echoed<'_> {
+        Echoed { version: self.version, sequence: self.sequence, body: self.body() }
+    }
+}
+
+/// What is kept of an [`Ask`] that could not be decided at once.
+#[derive(Debug)]
+pub struct Asked {
+    /// The packet's version.
+    pub version: i16,
+    /// The packet's sequence.
+    pub sequence: i32,
+    /// The packet's body, where the answer says it again.
+    pub body: Box<[u8]>,
+}
+
+impl Asked {
+    /// What its answer says again.
+    pub fn echoed(&self) -> Echoed<'_> {
+        Echoed { version: self.version, sequence: self.sequence, body: &self.body }
+    }
+}
+
+/// What an answer says again of its question.
+#[derive(Clone, Copy, Debug)]
+pub struct Echoed<'a> {
+    /// The packet's version.
+    pub version: i16,
+    /// The packet's sequence.
+    pub sequence: i32,
+    /// The packet's body.
+    pub body: &'a [u8],
 }
 
 /// News from one shard.

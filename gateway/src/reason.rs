@@ -58,6 +58,8 @@ pub enum CloseReason {
     GrantExpired,
     /// The token that let it in, or its member or key, was revoked.
     GrantRevoked,
+    /// The platform could not be asked about it, or gave no answer.
+    HookFailed,
 }
 
 impl CloseReason {
@@ -90,6 +92,7 @@ impl CloseReason {
         Self::Drain,
         Self::GrantExpired,
         Self::GrantRevoked,
+        Self::HookFailed,
     ];
 
     /// The label in metrics, logs and the kick text.
@@ -122,6 +125,7 @@ impl CloseReason {
             Self::Drain => "drain",
             Self::GrantExpired => "grant-expired",
             Self::GrantRevoked => "grant-revoked",
+            Self::HookFailed => "hook-failed",
         }
     }
 
@@ -135,7 +139,7 @@ impl CloseReason {
             Self::FrameNotUtf8 | Self::FrameNotDeflate => Some(1007),
             Self::PacketTooBig | Self::FrameTooBig | Self::RoomNameBad => Some(1009),
             Self::Drain | Self::TlsWorn => Some(1012),
-            Self::OutboxPool | Self::PartialPool => Some(1013),
+            Self::OutboxPool | Self::PartialPool | Self::HookFailed => Some(1013),
             Self::LoginLate => Some(4001),
             Self::LoginRefused => Some(4002),
             Self::HeartbeatMissed => Some(4003),

@@ -36,6 +36,7 @@ bugs! {
     HalfDispatch: "a push goes to the shards that have a place, and the others miss it",
     HalfReload: "a reload brings a shard its listeners' settings and not its own limits",
     HeartbeatLate: "a deadline is kept one tick too long",
+    HookIgnored: "who is refused by the platform is let in",
     LeaverSkipsMember: "somebody who leaves during a pass makes another member miss it",
     LostWakeUp: "a push is put without waking the shard",
     MemberLeftInRoom: "a connection that ends stays in its rooms",

@@ -32,6 +32,7 @@ pub(super) fn check(settings: &Settings, sources: &Sources) -> Result<(), Config
     check.kafka()?;
     check.listeners()?;
     check.jwt()?;
+    check.hooks()?;
     if sources.is_dev() { check.loopback_only() } else { Ok(()) }
 }
 
@@ -204,6 +205,26 @@ impl Check<'_> {
         identity::load(jwt).map(drop).or_else(|(key, problem)| self.wrong(&key, problem))
     }
 
+    fn hooks(&self) -> Result<(), ConfigError> {
+        let hooks = &self.settings.hooks;
+        self.range("hooks.call_ms_max", hooks.call_ms_max.into(), 10, 600_000)?;
+        self.range("hooks.calls_max", hooks.calls_max.into(), 1, 4096)?;
+        self.range("hooks.pending_max", hooks.pending_max.into(), 1, 1 << 20)?;
+        self.range("hooks.answer_bytes_max", hooks.answer_bytes_max.into(), 256, 1 << 24)?;
+        crate::control::hooks::rules(hooks).map(drop).or_else(|(key, problem)| self.wrong(&key, problem))
+    }
+
+    /// Who waits for an answer must not be late by that.
+    fn waits_for_hooks(&self, at: &str, listener: &Listener) -> Result<(), ConfigError> {
+        let hooks = &self.settings.hooks;
+        let (other, call_ms_max) = ("hooks.call_ms_max", hooks.call_ms_max.into());
+        if listener.login == Login::Hook || !hooks.join_url.is_empty() {
+            self.at_least(&format!("{at}.login_ms_max"), listener.login_ms_max.into(), other, call_ms_max)?;
+            self.at_least(&format!("{at}.heartbeat_ms_max"), listener.heartbeat_ms().into(), other, call_ms_max)?;
+        }
+        Ok(())
+    }
+
     fn kafka(&self) -> Result<(), ConfigError> {
         let Some(kafka) = &self.settings.kafka else { return Ok(()) };
         if kafka.brokers.is_empty() {
@@ -239,10 +260,9 @@ impl Check<'_> {
         for (at, listener) in listeners.iter().enumerate() {
             self.listener(&format!("listener[{at}]"), listener)?;
         }
-        if !listeners
-            .iter()
-            .any(|listener| matches!(listener.login, Login::Open | Login::Jwt) || listener.dialect == Dialect::Echo)
-        {
+        if !listeners.iter().any(|listener| {
+            matches!(listener.login, Login::Open | Login::Jwt | Login::Hook) || listener.dialect == Dialect::Echo
+        }) {
             return self.wrong(
                 "listener",
                 "no listener lets anybody in: add a [[listener]] with bind, transport and login = \"open\", or try `halley --dev`",
@@ -274,10 +294,13 @@ impl Check<'_> {
             Login::Jwt => {
                 return self.wrong(&key("login"), "needs a key that tokens are signed with: add a table [[jwt.keys]]");
             }
-            Login::Hook => {
-                return self.wrong(&key("login"), "is not in this version: use \"jwt\", \"open\" or \"refuse\"");
+            Login::Hook if listener.dialect == Dialect::GoimV1 => {
+                return self.wrong(&key("login"), "goim v1's clients know no other login: use dialect = \"goim-v2\"");
             }
+            Login::Hook if !self.settings.hooks.login_url.is_empty() => {}
+            Login::Hook => return self.wrong(&key("login"), "needs somebody to ask: set hooks.login_url"),
         }
+        self.waits_for_hooks(at, listener)?;
         let speaks = if listener.transport == Transport::Ws { Speaks::Http } else { Speaks::Packets };
         self.tls(&key("tls"), listener.tls.as_ref(), speaks)?;
         if !listener.path.starts_with('/') {

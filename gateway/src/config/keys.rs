@@ -115,6 +115,40 @@ pub const KEYS: &[Key] = &[
     key("jwt.keys.secret_file", "\"\"", "A file with the secret; space at its end is left out."),
     key("jwt.keys.public_key_file", "\"\"", "A file with the public key of another algorithm, in PEM."),
     key(
+        "hooks.login_url",
+        "\"\"",
+        "The platform's endpoint for logins of listeners with `login = \"hook\"` ([hooks](hooks.md)): `http://…` or `https://…`.",
+    ),
+    key(
+        "hooks.join_url",
+        "\"\"",
+        "Its endpoint for rooms that are entered, by whatever listener's clients. Empty: nobody is asked.",
+    ),
+    key("hooks.secret", "\"\"", "Signs the calls (HMAC-SHA256), 32 bytes at least; empty: they are not signed."),
+    key("hooks.secret_file", "\"\"", "A file with the secret; space at its end is left out."),
+    key(
+        "hooks.ca_file",
+        "\"\"",
+        "PEM file with those who may sign the certificate of an `https` endpoint; empty: those of the system.",
+    ),
+    key(
+        "hooks.call_ms_max",
+        "3000",
+        "How long an answer may take, the wait for a place included; at most `login_ms_max` and `heartbeat_ms_max` of the listeners concerned.",
+    ),
+    key("hooks.calls_max", "64", "Calls of a hook at a time, each on a connection of its own; further ones wait."),
+    key(
+        "hooks.pending_max",
+        "4096",
+        "Logins and joins that wait for an answer; further ones are refused (`hook-busy`).",
+    ),
+    key("hooks.answer_bytes_max", "65536", "Bytes of an answer; a longer one is none, and its connection is closed."),
+    key(
+        "hooks.when_down",
+        "\"refuse\"",
+        "When the endpoint does not answer: `refuse` (1013, `hook-failed`), or `allow`: as with `login = \"open\"`.",
+    ),
+    key(
         "api_v1.bind",
         "\"127.0.0.1:7172\"",
         "Address of goim v1's HTTP API. Without `[api_v1]` it is not served. Limits and tokens are those of `[api]`.",
@@ -210,7 +244,7 @@ pub const KEYS: &[Key] = &[
     key(
         "listener.login",
         "\"refuse\"",
-        "`jwt`: who has a good [token](identity.md), as whom it says. `open`: everybody is who they say; in goim v1, where they say a number, in room 1. `refuse`: nobody gets in.",
+        "`jwt`: who has a good [token](identity.md), as whom it says. `hook`: whom the platform's [endpoint](hooks.md) lets in, as whom it says. `open`: everybody is who they say; in goim v1, where they say a number, in room 1. `refuse`: nobody gets in.",
     ),
     key(
         "listener.origins",

@@ -5,6 +5,7 @@ mod capacity;
 mod check;
 mod compression;
 mod error;
+mod hooks;
 mod jwt;
 mod kafka;
 mod keys;
@@ -20,6 +21,7 @@ pub use bind::Bind;
 pub use capacity::{Host, Plan};
 pub use compression::Compression;
 pub use error::{ConfigError, Place};
+pub use hooks::{Hooks, WhenDown};
 pub use jwt::{Jwt, JwtAlgorithm, JwtKey};
 pub use kafka::{JobFormat, Kafka, Start};
 pub use keys::{KEYS, Key, table};
@@ -77,6 +79,9 @@ impl Config {
         }
         for key in settings.jwt.keys.iter_mut().filter(|key| !key.secret.is_empty()) {
             key.secret = HIDDEN.into();
+        }
+        if !settings.hooks.secret.is_empty() {
+            settings.hooks.secret = HIDDEN.into();
         }
         if let Some(kafka) = &mut settings.kafka {
             kafka.hide_secrets(HIDDEN);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::bind::Bind;
 use super::compression::Compression;
+use super::hooks::Hooks;
 use super::jwt::Jwt;
 use super::kafka::Kafka;
 use super::log::Log;
@@ -50,6 +51,8 @@ pub struct Settings {
     pub api_v1: Option<ApiV1>,
     /// `[jwt]`.
     pub jwt: Jwt,
+    /// `[hooks]`.
+    pub hooks: Hooks,
     /// `[nodes]`.
     pub nodes: Nodes,
     /// `[log]`.
@@ -79,6 +82,7 @@ impl Default for Settings {
             api: Api::default(),
             api_v1: None,
             jwt: Jwt::default(),
+            hooks: Hooks::default(),
             nodes: Nodes::default(),
             log: Log::default(),
             listener: Vec::new(),
@@ -362,7 +366,7 @@ pub enum Login {
     Open,
     /// Holders of a token, as whom it says.
     Jwt,
-    /// Whom a service lets in; named, not in this version.
+    /// Whom the platform's service lets in, as whom it says.
     Hook,
 }
 

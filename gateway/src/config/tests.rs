@@ -81,7 +81,7 @@ fn errors_name_file_line_key_and_what_would_be_right() {
             &["halley.toml:7: jwt.keys[0].kid", "is empty"],
         ),
         (format!("{OPEN}[jwt]\nleeway_s = 3601"), &["halley.toml:7: jwt.leeway_s", "0 to 3600"]),
-        (OPEN.replace("open", "hook"), &["listener[0].login", "not in this version"]),
+        (OPEN.replace("open", "hook"), &["listener[0].login", "set hooks.login_url"]),
         (OPEN.replace("127.0.0.1:0", "nowhere"), &["halley.toml:4: listener[0].bind", "\"0.0.0.0:3101\""]),
         (
             "[api]\nauth = \"none\"\n[[listener]]\nlogin = \"open\"".into(),

@@ -8,6 +8,7 @@ use futures_channel::{mpsc, oneshot};
 
 use super::api::{PushIds, Tokens};
 use super::decide::Revoked;
+use super::hooks::HookStats;
 use super::listen::Bound;
 use crate::compression::Compression;
 use crate::config::{Config, Reload};
@@ -175,6 +176,8 @@ pub struct Tallies {
     answers: Mutex<BTreeMap<u16, u64>>,
     /// How long calls took, microseconds.
     pub call_us: Spread,
+    /// Of the platform's endpoints.
+    pub hooks: Arc<HookStats>,
 }
 
 impl Default for Tallies {
@@ -183,6 +186,7 @@ impl Default for Tallies {
             logins: Mutex::new(BTreeMap::from([("admitted", 0)])),
             answers: Mutex::new(BTreeMap::from([(200, 0), (503, 0)])),
             call_us: Spread::default(),
+            hooks: Arc::default(),
         }
     }
 }

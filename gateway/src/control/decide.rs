@@ -1,5 +1,6 @@
 //! Control's decisions: from a shard's `Report` to `Order`s, without I/O, clock or threads.
 
+mod hooks;
 mod login;
 mod outgoing;
 mod revocations;
@@ -24,10 +25,12 @@ use crate::order::{Ask, DrainPlan, Inspection, Order, Report, Verdict};
 use crate::reason::CloseReason;
 use crate::shard::Reloadable;
 
+pub use hooks::{About, Allowed, HookAnswer, HookPolicy, Question};
 pub use outgoing::OutgoingQueues;
 pub use revocations::{Revoked, TooManyRevocations};
 pub use tokens::Tokens;
 
+use hooks::Waiting;
 use revocations::Revocations;
 use standing::Standings;
 
@@ -48,6 +51,8 @@ pub enum LoginRule {
     OpenV1,
     /// Who has a token, as far as it goes.
     Jwt,
+    /// Whom the platform lets in, as whom it says.
+    Hook,
 }
 
 /// What happens when a key has its maximum of connections and one more logs in.
@@ -71,6 +76,8 @@ pub struct Policy {
     pub key_connections_max: usize,
     /// What happens beyond that.
     pub key_policy: KeyPolicy,
+    /// What is asked of the platform.
+    pub hooks: HookPolicy,
 }
 
 impl Policy {
@@ -111,11 +118,21 @@ pub enum Refusal {
     RoomNotGranted,
     /// The token does not allow an operation.
     OperationNotGranted,
+    /// The platform says no.
+    HookRefused,
+    /// As many wait for the platform as may.
+    HookBusy,
+    /// The platform cannot be asked.
+    HookDown,
+    /// The platform's answer is none.
+    HookNonsense,
+    /// Nobody is asked about any more.
+    Draining,
 }
 
 impl Refusal {
     /// Every refusal, without those of tokens ([`TokenReject::ALL`]).
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 19] = [
         Self::LoginsClosed,
         Self::LoginSyntax,
         Self::LoginWrongType,
@@ -130,6 +147,11 @@ impl Refusal {
         Self::KeyNotGranted,
         Self::RoomNotGranted,
         Self::OperationNotGranted,
+        Self::HookRefused,
+        Self::HookBusy,
+        Self::HookDown,
+        Self::HookNonsense,
+        Self::Draining,
     ];
 
     /// The label in metrics and logs.
@@ -150,6 +172,11 @@ impl Refusal {
             Self::KeyNotGranted => "key-not-granted",
             Self::RoomNotGranted => "room-not-granted",
             Self::OperationNotGranted => "operation-not-granted",
+            Self::HookRefused => "hook-refused",
+            Self::HookBusy => "hook-busy",
+            Self::HookDown => "hook-down",
+            Self::HookNonsense => "hook-nonsense",
+            Self::Draining => "draining",
         }
     }
 
@@ -158,6 +185,8 @@ impl Refusal {
         match self {
             Self::RoomNameBad => CloseReason::RoomNameBad,
             Self::OperationUnknown => CloseReason::PacketMalformed,
+            Self::HookBusy | Self::HookDown | Self::HookNonsense => CloseReason::HookFailed,
+            Self::Draining => CloseReason::Drain,
             Self::LoginsClosed
             | Self::LoginSyntax
             | Self::LoginWrongType
@@ -170,7 +199,8 @@ impl Refusal {
             | Self::MemberNotGranted
             | Self::KeyNotGranted
             | Self::RoomNotGranted
-            | Self::OperationNotGranted => CloseReason::LoginRefused,
+            | Self::OperationNotGranted
+            | Self::HookRefused => CloseReason::LoginRefused,
         }
     }
 }
@@ -205,6 +235,13 @@ pub enum Event {
         key: Key,
         /// Connections of the key that had to go.
         replaced: usize,
+    },
+    /// The platform is to be asked; [`Control::hook_answered`] takes its answer.
+    Asks {
+        /// Given back with the answer.
+        token: u64,
+        /// What is asked.
+        question: Box<Question>,
     },
     /// A packet was turned down.
     Refused {
@@ -251,6 +288,7 @@ pub struct Control {
     tokens: Tokens,
     standings: Standings,
     revocations: Revocations,
+    waiting: Waiting,
     /// Seconds since 1970.
     now_s: u64,
 }
@@ -271,6 +309,7 @@ impl Control {
             tokens: Tokens::none(),
             standings: Standings::default(),
             revocations: Revocations::default(),
+            waiting: Waiting::default(),
             now_s: 0,
         }
     }
@@ -301,21 +340,14 @@ impl Control {
         }
     }
 
-    /// Exactly one answer, whatever is asked; it is the last order that the ask leads to.
+    /// Exactly one answer, whatever is asked; it is the last order that the ask leads to, unless the platform is asked.
     fn answer(&mut self, conn: ConnWord, ask: Box<Ask>, orders: &mut impl OrderSink) -> Option<Event> {
         let (verdict, event) = match ask.operation {
-            operation::AUTH => match self.login(conn, &ask, orders) {
-                Ok(event) => (Verdict::Admit, Some(event)),
-                Err(refusal) => refused(conn, &ask, refusal),
-            },
-            operation::CHANGE_ROOM => match self.change_room(conn, ask.body()) {
-                Ok(verdict) => (verdict, None),
-                Err(refusal) => refused(conn, &ask, refusal),
-            },
-            operation::JOIN => match self.join(conn, ask.body()) {
-                Ok(verdict) => (verdict, None),
-                Err(refusal) => (Verdict::JoinRefused, Some(event_of(conn, &ask, refusal))),
-            },
+            operation::AUTH => self.login(conn, &ask, orders).unwrap_or_else(|refusal| refused(conn, &ask, refusal)),
+            operation::CHANGE_ROOM => {
+                self.change_room(conn, &ask).unwrap_or_else(|refusal| refused(conn, &ask, refusal))
+            }
+            operation::JOIN => self.join(conn, &ask).unwrap_or_else(|refusal| refused(conn, &ask, refusal)),
             operation::LEAVE => (self.leave(conn.shard(), ask.body()), None),
             operation::SUBSCRIBE => match self.subscribe(conn, ask.body()) {
                 Ok(verdict) => (verdict, None),
@@ -363,7 +395,8 @@ impl Control {
     }
 
     /// Tells every shard to end; each says [`Event::Drained`].
-    pub fn drain(&self, plan: DrainPlan, orders: &mut impl OrderSink) {
+    pub fn drain(&mut self, plan: DrainPlan, orders: &mut impl OrderSink) {
+        self.stop_asking(orders);
         for (shard, _) in self.directory().connections_by_shard() {
             orders.put(shard, Order::Drain { plan });
         }
@@ -382,8 +415,16 @@ impl Control {
     }
 }
 
-fn refused(conn: ConnWord, ask: &Ask, refusal: Refusal) -> (Verdict, Option<Event>) {
-    (Verdict::Refuse(refusal.close_reason()), Some(event_of(conn, ask, refusal)))
+/// A verdict, and what there is to tell of it.
+type Decision = (Verdict, Option<Event>);
+
+fn refused(conn: ConnWord, ask: &Ask, refusal: Refusal) -> Decision {
+    (turned_down(ask.operation, refusal), Some(event_of(conn, ask, refusal)))
+}
+
+/// A refused join is told so; whatever else is refused ends its connection.
+fn turned_down(operation: i32, refusal: Refusal) -> Verdict {
+    if operation == operation::JOIN { Verdict::JoinRefused } else { Verdict::Refuse(refusal.close_reason()) }
 }
 
 fn event_of(conn: ConnWord, ask: &Ask, refusal: Refusal) -> Event {

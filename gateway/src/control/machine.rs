@@ -13,6 +13,7 @@ use halley_protocol::operation;
 use super::app::{Command, Tallies};
 use super::bell::{self, Waiter};
 use super::decide::{Control, Event, OrderSink as _, OutgoingQueues, Policy, Tokens, TooManyRevocations};
+use super::hooks::{Answered, Hooks};
 use super::memory::{self, Budget};
 use crate::ids::ShardIndex;
 use crate::link::{ControlBell, ShardLink};
@@ -46,6 +47,9 @@ pub struct Machine {
     links: Arc<[Arc<ShardLink>]>,
     bell: Arc<ControlBell>,
     tallies: Arc<Tallies>,
+    hooks: Hooks,
+    /// Taken by the task that waits for them.
+    answers: Option<mpsc::UnboundedReceiver<Answered>>,
     inspections: HashMap<u64, Inspecting>,
     next_token: u64,
     /// Connections at the last tick, and when freed memory was last given back.
@@ -75,7 +79,13 @@ enum Round {
 
 impl Machine {
     /// Control over shards that have been started.
-    pub fn new(control: Control, links: Arc<[Arc<ShardLink>]>, bell: Arc<ControlBell>, tallies: Arc<Tallies>) -> Self {
+    pub fn new(
+        control: Control,
+        links: Arc<[Arc<ShardLink>]>,
+        bell: Arc<ControlBell>,
+        tallies: Arc<Tallies>,
+        (hooks, answers): (Hooks, mpsc::UnboundedReceiver<Answered>),
+    ) -> Self {
         Self {
             outgoing: OutgoingQueues::new(Arc::clone(&links)),
             serving: links.len(),
@@ -83,6 +93,8 @@ impl Machine {
             links,
             bell,
             tallies,
+            hooks,
+            answers: Some(answers),
             inspections: HashMap::new(),
             next_token: 0,
             connections_at_tick: 0,
@@ -162,6 +174,7 @@ impl Machine {
                 self.tallies.count_login("admitted");
                 tracing::debug!(event = "login", ?conn, %peer, member, %key, replaced);
             }
+            Event::Asks { token, question } => self.hooks.ask(token, &question),
             Event::Refused { conn, peer, operation, refusal } => {
                 if operation == operation::AUTH {
                     self.tallies.count_login(refusal.name());
@@ -183,6 +196,15 @@ impl Machine {
                 self.tell_if_drained();
             }
         }
+    }
+
+    /// What the platform has answered to a question.
+    fn hook_answered(&mut self, (token, answer): Answered) {
+        self.control.set_now(unix_s());
+        if let Some(event) = self.control.hook_answered(token, answer, &mut self.outgoing) {
+            self.tell(event);
+        }
+        self.wake_if_blocked();
     }
 
     fn tell_if_drained(&mut self) {
@@ -311,6 +333,8 @@ pub fn spawn(machine: &Rc<RefCell<Machine>>, commands: mpsc::UnboundedReceiver<C
     let waiter = Waiter::new(&bell)?;
     monoio::spawn(pump(Rc::clone(machine), Arc::clone(&bell), waiter));
     monoio::spawn(obey(Rc::clone(machine), commands));
+    let answers = machine.borrow_mut().answers.take().expect("spawned once");
+    monoio::spawn(hear(Rc::clone(machine), answers));
     monoio::spawn(tick(Rc::clone(machine), bell));
     Ok(())
 }
@@ -349,6 +373,13 @@ async fn wait(waiter: &Waiter, bell: &ControlBell) {
 async fn obey(machine: Rc<RefCell<Machine>>, mut commands: mpsc::UnboundedReceiver<Command>) {
     while let Ok(command) = commands.recv().await {
         machine.borrow_mut().obey(command, Instant::now());
+    }
+}
+
+/// Takes the platform's answers as they come.
+async fn hear(machine: Rc<RefCell<Machine>>, mut answers: mpsc::UnboundedReceiver<Answered>) {
+    while let Ok(answer) = answers.recv().await {
+        machine.borrow_mut().hook_answered(answer);
     }
 }
 

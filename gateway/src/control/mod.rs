@@ -6,6 +6,7 @@ pub mod bell;
 pub mod certificates;
 pub mod decide;
 pub mod endpoint;
+pub mod hooks;
 pub mod http;
 pub mod listen;
 pub mod machine;

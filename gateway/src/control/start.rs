@@ -15,7 +15,8 @@ use monoio::{IoUringDriver, Runtime, RuntimeBuilder};
 use super::api;
 use super::app::{App, Command, Live, Tallies, Wish, Wishes};
 use super::bell::new_bell;
-use super::decide::{self, Control, LoginRule, Policy};
+use super::decide::{self, Control, HookPolicy, LoginRule, Policy};
+use super::hooks::{Hooks, ListenerShown};
 use super::http::{self, HttpLimits};
 use super::listen::{Bound, ListenError, Own, Sockets};
 use super::machine::{self, Machine};
@@ -24,7 +25,7 @@ use super::shards::{self, RunShard};
 use super::signals::{Signal, Signals};
 use super::{notify, ready};
 use crate::compression::Compression;
-use crate::config::{self, Config, Dialect, Jwt, KeyPolicy, Listener, Login, Settings};
+use crate::config::{self, Config, Dialect, Jwt, KeyPolicy, Listener, Login, Settings, Transport, WhenDown};
 use crate::directory::{DirectoryWriter, HashSecret};
 use crate::dispatch::Dispatch;
 use crate::identity::{self, Expected, Keys, TokenReject};
@@ -128,7 +129,8 @@ pub fn assemble(
     let directory = Arc::clone(control.directory());
     let tallies = Arc::<Tallies>::default();
     let (commands, commanded) = unbounded();
-    let mut machine = Machine::new(control, Arc::clone(&links), bell, Arc::clone(&tallies));
+    let hooks = Hooks::new(&config.settings.hooks, shown(&config.settings, &bound), Arc::clone(&tallies.hooks));
+    let mut machine = Machine::new(control, Arc::clone(&links), bell, Arc::clone(&tallies), hooks);
     machine.set_memory_max(config.settings.memory_bytes_max);
     let compression = compression(&config.settings).map(Arc::new);
     let app = App {
@@ -147,6 +149,17 @@ pub fn assemble(
         wishes: Wishes::default(),
     };
     (Arc::new(app), Rc::new(RefCell::new(machine)), commanded)
+}
+
+/// What endpoints are told of the listeners.
+fn shown(settings: &Settings, bound: &Bound) -> Arc<[ListenerShown]> {
+    let listeners = settings.listener.iter().zip(&bound.listeners);
+    let shown = listeners.map(|(listener, (transport, address))| ListenerShown {
+        listener: *address,
+        transport: if *transport == Transport::Tcp { "tcp" } else { "ws" },
+        tls: listener.tls.is_some(),
+    });
+    shown.collect()
 }
 
 /// Whose tokens let clients in. Without keys, as without listeners that ask for tokens: nobody's.
@@ -182,7 +195,8 @@ pub(super) fn policy(config: &Config) -> Policy {
         (Login::Open, Dialect::GoimV1) => LoginRule::OpenV1,
         (Login::Open, _) => LoginRule::Open,
         (Login::Jwt, _) => LoginRule::Jwt,
-        (Login::Refuse | Login::Hook, _) => LoginRule::Refuse,
+        (Login::Hook, _) => LoginRule::Hook,
+        (Login::Refuse, _) => LoginRule::Refuse,
     };
     Policy {
         listeners: settings.listener.iter().map(rule).collect(),
@@ -191,6 +205,11 @@ pub(super) fn policy(config: &Config) -> Policy {
             KeyPolicy::Replace => decide::KeyPolicy::Replace,
             KeyPolicy::Refuse => decide::KeyPolicy::Refuse,
             KeyPolicy::Share => decide::KeyPolicy::Share,
+        },
+        hooks: HookPolicy {
+            join: !settings.hooks.join_url.is_empty(),
+            allow_when_down: settings.hooks.when_down == WhenDown::Allow,
+            pending_max: settings.hooks.pending_max as usize,
         },
     }
 }

@@ -7,7 +7,7 @@ mod rules;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use claims::{Claims, Expected};
+pub use claims::{Claims, Date, Expected};
 pub use keys::{Keys, load};
 pub use rules::Rules;
 

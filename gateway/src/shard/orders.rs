@@ -7,7 +7,7 @@ use halley_ring::{Ring, Slot};
 
 use crate::ids::{ConnWord, RoomRef};
 use crate::limits::{PUSHES_WEIGHT_MAX, ROOMS_PER_CONNECTION_MAX};
-use crate::order::{Ask, Grant, Inspection, Order, Report, Verdict};
+use crate::order::{Echoed, Grant, Inspection, Order, Report, Verdict};
 use crate::payload::Payload;
 use crate::reason::{DropReason, Reject};
 use crate::sabotage::{Bug, planted};
@@ -50,7 +50,15 @@ impl<R: Ring> Shard<R> {
     fn carry_out(&mut self, order: Order) {
         match order {
             Order::Grant { conn, grant } => self.grant(conn, &grant),
-            Order::Answer { conn, ask, verdict } => self.answer(conn, ask, verdict),
+            // The buffer is for others; the connection waits on.
+            Order::Answer { ask, verdict: Verdict::Later, .. } => self.asks.push(ask),
+            Order::Answer { conn, ask, verdict } => {
+                self.answer(conn, ask.echoed(), verdict);
+                if !(planted(Bug::AnswerForgotten) && self.table[conn.slot()].phase == Phase::Closing) {
+                    self.asks.push(ask);
+                }
+            }
+            Order::Decided { conn, asked, verdict } => self.answer(conn, asked.echoed(), verdict),
             Order::Room { room, payload } => self.push_to_room(room, payload),
             Order::Direct { conns, payload } => self.queues.push_direct(conns, payload),
             Order::All { payload } => self.queues.push_all(payload),
@@ -152,7 +160,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Control's answer to a question: carried out, replied to, and the connection is read again.
-    fn answer(&mut self, word: ConnWord, ask: Box<Ask>, verdict: Verdict) {
+    fn answer(&mut self, word: ConnWord, ask: Echoed<'_>, verdict: Verdict) {
         let slot = word.slot();
         debug_assert_eq!(self.table[slot].generation, word.generation());
         let ordered = match verdict {
@@ -167,7 +175,7 @@ impl<R: Ring> Shard<R> {
         match self.table[slot].phase {
             Phase::Login | Phase::Open => {
                 self.reply.clear();
-                self.decide(slot, &ask, verdict);
+                self.decide(slot, ask, verdict);
                 if self.table[slot].chunk != 0 || !self.table[slot].has(flag::POLL_READ) {
                     self.mark_ready(slot);
                 }
@@ -176,19 +184,16 @@ impl<R: Ring> Shard<R> {
             Phase::Lingering => self.mark_ready(slot),
             Phase::Free | Phase::Accepting | Phase::Handshake => {}
         }
-        if planted(Bug::AnswerForgotten) && self.table[slot].phase == Phase::Closing {
-            return;
-        }
-        self.asks.push(ask);
     }
 
-    fn decide(&mut self, slot: Slot, ask: &Ask, verdict: Verdict) {
+    fn decide(&mut self, slot: Slot, ask: Echoed<'_>, verdict: Verdict) {
         match verdict {
             Verdict::Admit => self.admit(slot, ask),
+            Verdict::Later => debug_assert!(false, "it was late already"),
             Verdict::Refuse(reason) => self.end(slot, reason),
             Verdict::Move(room) => {
                 self.move_to(slot, room);
-                self.reply_to_ask(slot, ask, operation::CHANGE_ROOM_REPLY, ask.body());
+                self.reply_to_ask(slot, ask, operation::CHANGE_ROOM_REPLY, ask.body);
             }
             Verdict::Join { room, members } => {
                 let reply = self.join_room(slot, room, members);
@@ -203,12 +208,12 @@ impl<R: Ring> Shard<R> {
                 self.reply_to_ask(slot, ask, operation::LEAVE_REPLY, &status.to_bytes());
             }
             Verdict::Accept => {
-                self.accept(slot, ask.body());
-                self.reply_to_ask(slot, ask, operation::SUBSCRIBE_REPLY, ask.body());
+                self.accept(slot, ask.body);
+                self.reply_to_ask(slot, ask, operation::SUBSCRIBE_REPLY, ask.body);
             }
             Verdict::AcceptRefused => {
                 self.reject(Reject::NotGranted);
-                self.reply_to_ask(slot, ask, operation::SUBSCRIBE_REPLY, ask.body());
+                self.reply_to_ask(slot, ask, operation::SUBSCRIBE_REPLY, ask.body);
             }
             Verdict::Refreshed { seconds, limited } => {
                 let conn = &mut self.table[slot];
@@ -224,7 +229,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn admit(&mut self, slot: Slot, ask: &Ask) {
+    fn admit(&mut self, slot: Slot, ask: Echoed<'_>) {
         let heartbeat = timers::ticks(self.listener(slot).heartbeat_ms_max);
         let deadline = self.tick + heartbeat;
         let conn = &mut self.table[slot];
@@ -250,12 +255,12 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn reply_to_ask(&mut self, slot: Slot, ask: &Ask, operation: i32, body: &[u8]) {
+    fn reply_to_ask(&mut self, slot: Slot, ask: Echoed<'_>, operation: i32, body: &[u8]) {
         self.write_packet(slot, &Packet { version: ask.version, operation, sequence: ask.sequence, body });
         self.queue_reply(slot);
     }
 
-    fn reply_to_refresh(&mut self, slot: Slot, ask: &Ask, status: RefreshStatus, seconds: u32) {
+    fn reply_to_refresh(&mut self, slot: Slot, ask: Echoed<'_>, status: RefreshStatus, seconds: u32) {
         let reply = RefreshReply { status, seconds: i32::try_from(seconds).unwrap_or(i32::MAX) };
         self.reply_to_ask(slot, ask, operation::REFRESH_REPLY, &reply.to_bytes());
     }

@@ -1,32 +1,60 @@
 //! The decision on a login.
 
+use std::net::SocketAddr;
+
 use arrayvec::ArrayVec;
 use halley_protocol::login::Login;
 use halley_protocol::v1;
 
+use super::hooks::Step;
 use super::rooms::check_name;
-use super::{Control, Event, KeyPolicy, LoginRule, OrderSink, Refusal};
+use super::tokens::Given;
+use super::{Control, Decision, Event, KeyPolicy, LoginRule, OrderSink, Refusal};
 use crate::directory::Key;
 use crate::ids::{ConnWord, RoomRef, ShardIndex};
 use crate::limits;
-use crate::order::{Ask, Grant, Order};
+use crate::order::{Ask, Grant, Order, Verdict};
 use crate::reason::CloseReason;
 use crate::sabotage::{Bug, planted};
 
 impl Control {
-    /// Admits or refuses. Nothing is changed and no order put before the login is sure to stand; then: the room is
-    /// marked, the grant ordered, the directory written, so that whoever finds the connection there may push to it.
-    pub(super) fn login(&mut self, conn: ConnWord, ask: &Ask, orders: &mut impl OrderSink) -> Result<Event, Refusal> {
+    /// Admits, refuses, or asks the platform.
+    pub(super) fn login(
+        &mut self,
+        conn: ConnWord,
+        ask: &Ask,
+        orders: &mut impl OrderSink,
+    ) -> Result<Decision, Refusal> {
         if ask.ticket != 0 {
             return Err(Refusal::LoginTwice);
         }
-        let (mut login, by_token) = match self.policy.listeners.get(usize::from(ask.listener)) {
-            Some(LoginRule::Open) => (Login::parse(ask.body())?, false),
-            Some(LoginRule::OpenV1) => (self.login_v1(ask.body())?, false),
-            Some(LoginRule::Jwt) => (Login::parse(ask.body())?, true),
-            Some(LoginRule::Refuse) | None => return Err(Refusal::LoginsClosed),
+        let rule = self.policy.listeners.get(usize::from(ask.listener)).copied().unwrap_or(LoginRule::Refuse);
+        let mut login = match rule {
+            LoginRule::Open | LoginRule::Jwt | LoginRule::Hook => Login::parse(ask.body())?,
+            LoginRule::OpenV1 => self.login_v1(ask.body())?,
+            LoginRule::Refuse => return Err(Refusal::LoginsClosed),
         };
-        let given = if by_token { Some(self.identify(&mut login)?) } else { None };
+        let given = if rule == LoginRule::Jwt { Some(self.identify(&mut login)?) } else { None };
+        check(&mut login)?;
+        if rule == LoginRule::Hook {
+            return self.ask_hook(conn, ask, Step::Login(login));
+        }
+        if self.policy.hooks.join && !login.room_id.is_empty() {
+            return self.ask_hook(conn, ask, Step::Room(login, given));
+        }
+        self.admit(conn, ask.peer, login, given, orders)
+    }
+
+    /// Lets a login in, or refuses it. Nothing is changed and no order put before it is sure to stand; then: the room is
+    /// marked, the grant ordered, the directory written, so that whoever finds the connection there may push to it.
+    pub(super) fn admit(
+        &mut self,
+        conn: ConnWord,
+        peer: SocketAddr,
+        mut login: Login,
+        given: Option<Given>,
+        orders: &mut impl OrderSink,
+    ) -> Result<Decision, Refusal> {
         check(&mut login)?;
         let key = self.key(&login.key)?;
         let accepts = ArrayVec::try_from(login.accepts.as_slice()).map_err(|_| Refusal::AcceptsTooMany)?;
@@ -37,14 +65,15 @@ impl Control {
         let grant = Grant { ticket, room, accepts, marked: login.halley, limited };
         orders.put(conn.shard(), Order::Grant { conn, grant: Box::new(grant) });
         let (_, replaced) = self.writer.insert(conn, key.clone(), login.mid, self.policy.key_connections_max);
-        self.writer.address_came(ask.peer.ip());
+        self.writer.address_came(peer.ip());
         if let Some(given) = given {
             self.stand(conn, given);
         }
         for old in replaced.iter().filter(|_| !planted(Bug::ReplacedStays)) {
             orders.put(old.shard(), Order::Close { conn: *old, reason: CloseReason::Replaced });
         }
-        Ok(Event::Admitted { conn, peer: ask.peer, member: login.mid, key, replaced: replaced.len() })
+        let event = Event::Admitted { conn, peer, member: login.mid, key, replaced: replaced.len() };
+        Ok((Verdict::Admit, Some(event)))
     }
 
     /// What a token of goim v1 stands for by the rule of its own auther. The key is as v1's router makes it, `user_number`;

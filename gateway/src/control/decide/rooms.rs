@@ -1,24 +1,41 @@
 //! The decisions on changes of room, joins and leaves.
 
-use super::{Control, Refusal};
+use halley_protocol::operation;
+
+use super::hooks::Step;
+use super::{Control, Decision, Refusal};
 use crate::directory::JoinOrdered;
 use crate::ids::{ConnWord, ShardIndex};
 use crate::limits;
-use crate::order::Verdict;
+use crate::order::{Ask, Verdict};
 
 impl Control {
     /// goim's change of room: the login room is now this one; an empty name, none.
-    pub(super) fn change_room(&mut self, conn: ConnWord, body: &[u8]) -> Result<Verdict, Refusal> {
-        if body.is_empty() {
-            return Ok(Verdict::Move(None));
+    pub(super) fn change_room(&mut self, conn: ConnWord, ask: &Ask) -> Result<Decision, Refusal> {
+        if ask.body().is_empty() {
+            return Ok((Verdict::Move(None), None));
         }
-        Ok(Verdict::Move(Some(self.order_join(conn, body)?.room)))
+        self.join(conn, ask)
     }
 
-    /// Halley's join of a further room. A refusal is told in the reply.
-    pub(super) fn join(&mut self, conn: ConnWord, body: &[u8]) -> Result<Verdict, Refusal> {
-        let JoinOrdered { room, members } = self.order_join(conn, body)?;
-        Ok(Verdict::Join { room, members: u32::try_from(members).unwrap_or(u32::MAX) })
+    /// A change into a room, or Halley's join of a further one; a refusal of that is told in the reply.
+    pub(super) fn join(&mut self, conn: ConnWord, ask: &Ask) -> Result<Decision, Refusal> {
+        let name = name(ask.body())?;
+        self.check_room(conn, name)?;
+        if self.policy.hooks.join {
+            return self.ask_hook(conn, ask, Step::Join(name.into()));
+        }
+        self.enter(conn, ask.operation, name)
+    }
+
+    /// What either leads to when the room may be entered.
+    pub(super) fn enter(&mut self, conn: ConnWord, operation: i32, name: &str) -> Result<Decision, Refusal> {
+        let JoinOrdered { room, members } = self.order_join(conn.shard(), name)?;
+        let verdict = match operation {
+            operation::CHANGE_ROOM => Verdict::Move(Some(room)),
+            _ => Verdict::Join { room, members: u32::try_from(members).unwrap_or(u32::MAX) },
+        };
+        Ok((verdict, None))
     }
 
     /// Halley's leave. A name that no room can have is a room that nobody is in.
@@ -27,10 +44,8 @@ impl Control {
         Verdict::Leave(name.and_then(|name| self.directory().room_in(shard, name)))
     }
 
-    fn order_join(&mut self, conn: ConnWord, body: &[u8]) -> Result<JoinOrdered, Refusal> {
-        let name = name(body)?;
-        self.check_room(conn, name)?;
-        self.writer.order_join(conn.shard(), name).map_err(|_| Refusal::RoomsTooMany)
+    fn order_join(&mut self, shard: ShardIndex, name: &str) -> Result<JoinOrdered, Refusal> {
+        self.writer.order_join(shard, name).map_err(|_| Refusal::RoomsTooMany)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Decisions, report by report.
 
+mod hooks;
 mod model;
 mod tokens;
 
@@ -81,7 +82,7 @@ impl Rig {
             made += 1;
             made.to_be_bytes()
         };
-        let policy = Policy { listeners, key_connections_max, key_policy };
+        let policy = Policy { listeners, key_connections_max, key_policy, hooks: HookPolicy::default() };
         Self { control: Control::new(writer, policy, random), orders: Orders::default() }
     }
 

@@ -6,6 +6,7 @@ use halley_protocol::job::JobReject;
 
 use super::{Family, GROUPS};
 use crate::control::decide::Refusal;
+use crate::control::hooks::{Outcome, Subject};
 use crate::identity::TokenReject;
 use crate::reason::{CloseReason, DropReason, Handshake, Reject};
 use crate::source::stats::State;
@@ -56,6 +57,8 @@ fn values() -> Vec<(String, Vec<&'static str>)> {
         (of("halley_tls_handshakes_total", "result"), Handshake::ALL.map(Handshake::name).to_vec()),
         (of("halley_rejects_total", "reason"), Reject::ALL.map(Reject::name).to_vec()),
         (of("halley_logins_total", "result"), logins),
+        ("`hook`".into(), Subject::ALL.map(Subject::name).to_vec()),
+        (of("halley_hook_calls_total", "result"), Outcome::ALL.map(Outcome::name).to_vec()),
         ("`pool`".into(), Pool::ALL.map(Pool::name).to_vec()),
         (of("halley_kafka_state", "state"), State::ALL.map(State::name).to_vec()),
         (of("halley_kafka_rejects_total", "reason"), JobReject::ALL.map(JobReject::name).to_vec()),

@@ -1,6 +1,7 @@
 //! The table of all families. `docs/metrics.md` is written from it.
 
 use super::{Family, Group, Kind, Read, Samples, Scrape, kafka};
+use crate::control::hooks::{Outcome, Subject};
 use crate::reason::{CloseReason, DropReason, Handshake, Reject};
 use crate::stats::{Fill, Pool};
 use std::sync::atomic::Ordering;
@@ -12,6 +13,7 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Shards", families: SHARDS },
     Group { title: "Memory and queues", families: MEMORY },
     Group { title: "The API and the process", families: PROCESS },
+    Group { title: "Hooks", families: HOOKS },
     Group { title: "Kafka", families: kafka::FAMILIES },
 ];
 
@@ -299,6 +301,41 @@ const PROCESS: &[Family] = &[
     ),
     gauge("process_threads", "Threads of the process", Read::One(|scrape| scrape.process.threads.into())),
 ];
+
+const HOOKS: &[Family] = &[
+    counter(
+        "halley_hook_calls",
+        "Calls of the platform's endpoints that ended",
+        Read::Many(|scrape, samples| {
+            for (subject, outcome) in Subject::ALL.iter().flat_map(|of| Outcome::ALL.iter().map(move |to| (of, to))) {
+                let calls = scrape.app.tallies.hooks.calls(*subject, *outcome);
+                samples.put([&subject.name(), &outcome.name()], calls);
+            }
+        }),
+    )
+    .by(&["hook", "result"]),
+    gauge("halley_hook_in_flight", "Calls under way", Read::Many(|scrape, samples| by_hook(scrape, samples, u64::min)))
+        .by(&["hook"]),
+    gauge(
+        "halley_hook_waiting",
+        "Calls that wait for a place",
+        Read::Many(|scrape, samples| by_hook(scrape, samples, u64::saturating_sub)),
+    )
+    .by(&["hook"]),
+    histogram(
+        "halley_hook_call_seconds",
+        "From a question to the platform's answer, the wait for a place included",
+        Read::Other(|app| Some(&app.tallies.hooks.call_us), 1e-6),
+    ),
+];
+
+/// Nobody waits while there is a place.
+fn by_hook(scrape: &Scrape<'_>, samples: &mut Samples, of: impl Fn(u64, u64) -> u64) {
+    let calls_max = scrape.app.config().settings.hooks.calls_max;
+    for subject in Subject::ALL {
+        samples.put([&subject.name()], of(scrape.app.tallies.hooks.pending(subject), calls_max.into()));
+    }
+}
 
 #[allow(clippy::cast_precision_loss, reason = "metrics are f64")]
 fn by_shard(scrape: &Scrape<'_>, samples: &mut Samples, read: impl Fn(&crate::stats::ShardStats) -> u64, scale: f64) {

@@ -12,7 +12,7 @@ use super::deflate;
 use super::session::{BOTH, login, marked};
 use super::v1::{enter_v1, four_classes};
 use super::world::{Setup, World};
-use crate::control::decide::{Event, LoginRule, Revoked};
+use crate::control::decide::{Event, HookAnswer, LoginRule, Revoked};
 use crate::dispatch::Target;
 use crate::identity::testing;
 use crate::ids::{RoomIndex, RoomRef};
@@ -57,13 +57,15 @@ fn cause(reason: CloseReason, transport: Transport) -> Option<(World, Client)> {
     let mut small = small;
     if matches!(reason, R::GrantExpired | R::GrantRevoked) {
         small.policy.listeners.fill(LoginRule::Jwt);
+    } else if reason == R::HookFailed {
+        small.policy.listeners.fill(LoginRule::Hook);
     }
     small.listeners[1].compression = reason == R::FrameNotDeflate;
     let mut world = small.build();
     let mut client = match reason {
         R::FrameNotDeflate => deflate::enter(&mut world, &marked("key", "room")),
         R::GrantExpired | R::GrantRevoked => world.enter(transport, &by_token(4)),
-        R::LoginLate | R::LoginRefused | R::HandshakeRefused => world.connect(transport),
+        R::LoginLate | R::LoginRefused | R::HandshakeRefused | R::HookFailed => world.connect(transport),
         _ => world.enter(transport, &marked("key", "room")),
     };
     match reason {
@@ -91,6 +93,11 @@ fn cause(reason: CloseReason, transport: Transport) -> Option<(World, Client)> {
         R::GrantRevoked => {
             let what = Revoked::Token("t".into());
             assert_eq!(world.control.revoke(&what, u64::MAX, &mut world.outgoing), Ok(1));
+        }
+        R::HookFailed => {
+            client.login(&marked("key", "room"));
+            world.settle();
+            world.answer_question(0, |_| HookAnswer::Down);
         }
         R::TooSlow | R::Stalled => {
             client.set_window(0);
@@ -165,8 +172,10 @@ fn told(reason: CloseReason, client: &mut Client) {
     got.retain(|got| !matches!(got, Got::Push { .. }));
     let mut expected = Vec::new();
     // A login that never was carries no mark, and one of goim v1 cannot.
-    let is_marked =
-        !matches!(reason, CloseReason::LoginLate | CloseReason::LoginRefused | CloseReason::OperationUnknown);
+    let is_marked = !matches!(
+        reason,
+        CloseReason::LoginLate | CloseReason::LoginRefused | CloseReason::OperationUnknown | CloseReason::HookFailed
+    );
     if let Some(code) = reason.code() {
         if is_marked {
             expected.push(Got::Kick { code: code.into(), text: reason.name().into() });

@@ -12,6 +12,7 @@ mod events;
 mod harm;
 mod living;
 mod plan;
+mod platform;
 mod run;
 mod shadow;
 mod source;

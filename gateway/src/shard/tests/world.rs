@@ -10,7 +10,9 @@ use halley_ring::sim::{SimNet, SimRing, Weather};
 
 use super::client::{Client, Got};
 use crate::compression::Compression;
-use crate::control::decide::{Control, Event, KeyPolicy, LoginRule, OrderSink, OutgoingQueues, Policy};
+use crate::control::decide::{
+    Control, Event, HookAnswer, HookPolicy, KeyPolicy, LoginRule, OrderSink, OutgoingQueues, Policy, Question,
+};
 use crate::directory::{Directory, DirectoryWriter, HashSecret};
 use crate::dispatch::{Dispatch, DispatchError, Dispatched, Target};
 use crate::identity::testing;
@@ -58,6 +60,7 @@ impl Setup {
                 listeners: vec![LoginRule::Open; 8],
                 key_connections_max: 1,
                 key_policy: KeyPolicy::Replace,
+                hooks: HookPolicy::default(),
             },
             pushes_max: limits::ORDERS_MAX - limits::ORDERS_CONTROL_SHARE,
             control_max: limits::ORDERS_CONTROL_SHARE,
@@ -120,6 +123,7 @@ impl Setup {
             links,
             now_ms: 0,
             events: Vec::new(),
+            questions: Vec::new(),
             gone: HashSet::new(),
             drained: 0,
             control_works: true,
@@ -143,6 +147,8 @@ pub(super) struct World {
     pub(super) directory: Arc<Directory>,
     pub(super) now_ms: u64,
     pub(super) events: Vec<Event>,
+    /// Questions to the platform that it has not answered.
+    pub(super) questions: Vec<(u64, Question)>,
     gone: HashSet<ConnWord>,
     pub(super) drained: usize,
     /// Whether control takes reports.
@@ -210,11 +216,19 @@ impl World {
 
     fn note(&mut self, event: Option<Event>) {
         match &event {
+            Some(Event::Asks { token, question }) => self.questions.push((*token, Question::clone(question))),
             Some(Event::Gone { conn, .. }) => assert!(self.gone.insert(*conn), "{conn:?} is gone twice"),
             Some(Event::Drained { .. }) => self.drained += 1,
             _ => {}
         }
         self.events.extend(event);
+    }
+
+    /// The platform answers the question at this place among those that wait.
+    pub(super) fn answer_question(&mut self, at: usize, answer: impl FnOnce(&Question) -> HookAnswer) {
+        let (token, question) = self.questions.remove(at);
+        let event = self.control.hook_answered(token, answer(&question), &mut self.outgoing);
+        self.note(event);
     }
 
     /// Lets the only login that is asked for be granted; its answer, which the caller puts when it likes.
@@ -333,7 +347,7 @@ impl World {
             shard.assert_empty(self.asks);
         }
         assert_eq!((self.directory.connections(), self.directory.rooms()), (0, 0), "the directory");
-        assert_eq!(self.directory.addresses(), 0, "addresses");
+        assert_eq!((self.directory.addresses(), self.control.pending()), (0, 0), "addresses, questions");
     }
 }
 

@@ -113,7 +113,11 @@ impl Shard {
             }
             Verdict::Refuse(_) => self.end(conn),
             Verdict::Admit | Verdict::Leave(None) | Verdict::JoinRefused => {}
-            Verdict::Accept | Verdict::AcceptRefused | Verdict::Refreshed { .. } | Verdict::RefreshRefused { .. } => {
+            Verdict::Later
+            | Verdict::Accept
+            | Verdict::AcceptRefused
+            | Verdict::Refreshed { .. }
+            | Verdict::RefreshRefused { .. } => {
                 panic!("nobody asks for it here")
             }
         }
@@ -151,7 +155,12 @@ fn peer_of(conn: ConnWord) -> SocketAddr {
 impl World {
     fn new(secret: &HashSecret, key_policy: KeyPolicy) -> Self {
         let writer = DirectoryWriter::new(usize::from(SHARDS), 4, secret);
-        let policy = Policy { listeners: vec![LoginRule::Open], key_connections_max: 2, key_policy };
+        let policy = Policy {
+            listeners: vec![LoginRule::Open],
+            key_connections_max: 2,
+            key_policy,
+            hooks: HookPolicy::default(),
+        };
         Self {
             control: Control::new(writer, policy, || [7; 16]),
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),

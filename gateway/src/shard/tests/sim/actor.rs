@@ -6,6 +6,7 @@ use halley_protocol::halley::{JoinReply, JoinStatus, LeaveStatus, RefreshReply, 
 use halley_protocol::login::Login;
 use halley_protocol::{operation, v1};
 
+use super::platform;
 use crate::reason::CloseReason;
 use crate::shard::tests::client::{Client, Got};
 use crate::shard::{Dialect, Transport};
@@ -106,6 +107,10 @@ pub(super) struct Actor {
     pub(super) login: Login,
     /// Of its token, if its listener asks for one.
     pub(super) grant: Option<Granted>,
+    /// The platform refuses its login.
+    pub(super) refused: bool,
+    /// The platform is asked about its rooms.
+    pub(super) hooks: bool,
     pub(super) stage: Stage,
     /// In the order of their replies.
     asked: VecDeque<Asked>,
@@ -147,6 +152,8 @@ impl Actor {
             listener,
             login,
             grant: None,
+            refused: false,
+            hooks: false,
             stage: Stage::New,
             asked: VecDeque::new(),
             login_room: None,
@@ -252,8 +259,11 @@ impl Actor {
         self.owed.retain(|number, _| still.contains(number));
     }
 
-    /// Whether its token, if it has one, lets it into this room.
+    /// Whether its token, if it has one, lets it into this room, and so does the platform, if it is asked.
     pub(super) fn may_join(&self, room: &str) -> bool {
+        if self.hooks && room == platform::BARRED {
+            return false;
+        }
         self.grant.is_none() || ["a", "room-", "many-", "new-"].iter().any(|begin| room.starts_with(begin))
     }
 
@@ -434,6 +444,7 @@ impl Actor {
     fn changed(&mut self, change: Change, granted: bool) {
         match change {
             Change::Login => {
+                assert!(!self.refused, "{} is let in", self.name());
                 let stays = self.stage == Stage::New && !self.contested;
                 self.stage = if stays { Stage::In } else { Stage::Ending };
                 self.login_room = Some(self.login.room_id.clone()).filter(|room| !room.is_empty());

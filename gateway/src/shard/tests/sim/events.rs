@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::actor::{Actor, Change, Granted, Pushed, Renewal, Stage, Target};
 use super::plan::{BY_TOKEN, COMPRESSING, LISTENERS, REFUSING, compresses, is_generous, weather};
+use super::platform;
 use super::story::Story;
 use crate::dispatch::{self, DispatchError};
 use crate::identity::testing;
@@ -82,6 +83,9 @@ impl Story {
         if dialect == Dialect::GoimV1 {
             login = Self::number(&login);
         }
+        if self.hooks && login.room_id == platform::BARRED {
+            login.room_id = "a".into();
+        }
         let mut client = Client::connect_silent(&self.world.net, listener, transport).speaking(dialect);
         if compresses(self.seed) && COMPRESSING.contains(&listener) && self.keys.is_multiple_of(2) {
             client = client.deflating();
@@ -91,9 +95,11 @@ impl Story {
             client.say(head.replace("\r\n\r\n", &format!("\r\nOrigin: {}\r\n\r\n", super::plan::ORIGIN)).as_bytes());
         }
         client.set_window(usize::MAX);
-        let grant = (self.tokens && BY_TOKEN.contains(&listener)).then(|| self.grant(&mut login));
+        let grant = ((self.tokens || self.hooks) && BY_TOKEN.contains(&listener)).then(|| self.grant(&mut login));
+        let refused = self.hooks && grant.is_some() && !platform::lets_in(&login.token);
         self.actors.push(Actor::new(client, listener, login, !is_generous(listener), self.world.now_ms));
-        self.actors.last_mut().expect("just pushed").grant = grant;
+        let actor = self.actors.last_mut().expect("just pushed");
+        (actor.grant, actor.refused, actor.hooks) = (grant, refused, self.hooks);
         format!("{} connects to listener {listener}", self.actors.last().expect("just pushed").name())
     }
 
@@ -103,7 +109,7 @@ impl Story {
         Login { key: format!("number {}", login.mid), mid: login.mid, room_id, ..Login::default() }
     }
 
-    /// Gives a login a token that allows what it asks, for some time.
+    /// Gives a login a token that allows what it asks, for some time; or one by which the platform does, or not.
     fn grant(&mut self, login: &mut Login) -> Granted {
         if !login.room_id.starts_with(['a', 'r']) {
             login.room_id = "ab".into();
@@ -111,14 +117,19 @@ impl Story {
         login.accepts.retain(|operation| *operation < 1002);
         let ends_s = self.world.now_s() + self.dice.pick(&[2, 4, 100_000]);
         let id = format!("token-{}-{}", login.key, self.pushes.len());
-        login.token = token(&login.key, login.mid, &id, ends_s);
+        login.token = if self.hooks {
+            platform::login(&mut self.dice, ends_s)
+        } else {
+            token(&login.key, login.mid, &id, ends_s)
+        };
         Granted { id, ends_s }
     }
 
     /// A new token for somebody who came with one; now and then one of another member.
     fn renewal(&mut self, at: usize) -> Change {
         let ends_s = self.world.now_s() + self.dice.pick(&[1, 3, 100_000]);
-        let good = !self.dice.once_in(4);
+        // Whom the platform let in has nothing to renew.
+        let good = !self.dice.once_in(4) && !self.hooks;
         let Actor { login, grant, .. } = &self.actors[at];
         let id = &grant.as_ref().expect("it came with one").id;
         let mid = if good { login.mid } else { login.mid + 1 };
@@ -173,7 +184,7 @@ impl Story {
             actor.client.send(operation::CHANGE_ROOM, room.as_bytes());
             actor.end_as(CloseReason::LoginRefused);
             actor.partial = true;
-            return format!("{} wants into {room}, against its token", actor.name());
+            return format!("{} wants into {room}, which it may not", actor.name());
         }
         actor.ask(change.clone(), now_ms);
         format!("{} asks: {change:?}", actor.name())
@@ -185,6 +196,9 @@ impl Story {
         let refuses = !self.key_policy_replaces || self.actors[at].listener == REFUSING;
         if refuses {
             self.actors[at].expects.push(CloseReason::LoginRefused);
+        }
+        if self.hooks {
+            self.actors[at].expects.extend([CloseReason::LoginRefused, CloseReason::HookFailed]);
         }
         let mut contested = self.haunted.contains(key);
         for (_, other) in self.actors.iter_mut().enumerate().filter(|(other, _)| *other != at) {

@@ -101,7 +101,7 @@ impl Story {
                 let login = Login { room_id: "x".repeat(ROOM_NAME_BYTES_MAX + 1), ..Login::default() };
                 actor.client.login(&login);
                 // Without a token nobody looks further.
-                if actor.grant.is_some() { CloseReason::LoginRefused } else { CloseReason::RoomNameBad }
+                if actor.grant.is_some() && !actor.hooks { CloseReason::LoginRefused } else { CloseReason::RoomNameBad }
             }
             _ => return format!("{name} thinks of harm"),
         };
@@ -204,6 +204,7 @@ impl Story {
             return format!("{} has no key that an operator knows", self.actors[at].name());
         }
         if let Some(grant) = &self.actors[at].grant
+            && !self.hooks
             && self.dice.once_in(2)
         {
             let id = grant.id.clone();

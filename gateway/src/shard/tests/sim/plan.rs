@@ -36,7 +36,7 @@ pub(super) fn compresses(seed: u64) -> bool {
     !seed.is_multiple_of(3)
 }
 
-/// The listeners that ask for tokens, in stories that have any.
+/// The listeners that ask for tokens, or the platform, in stories that have any.
 pub(super) const BY_TOKEN: std::ops::Range<usize> = 1..4;
 
 /// How long a closing connection may take; short, so that a rest sees the end of it.
@@ -57,6 +57,8 @@ pub(super) struct Plan {
     pub(super) rooms: usize,
     /// Some listeners ask for tokens.
     pub(super) tokens: bool,
+    /// The same listeners ask the platform instead, and so do all about rooms.
+    pub(super) hooks: bool,
 }
 
 impl Plan {
@@ -75,6 +77,11 @@ impl Plan {
         let tokens = !calm && seed.is_multiple_of(2);
         if tokens {
             setup.policy.listeners[BY_TOKEN].fill(LoginRule::Jwt);
+        }
+        let hooks = !calm && seed % 4 == 1;
+        if hooks {
+            setup.policy.listeners[BY_TOKEN].fill(LoginRule::Hook);
+            setup.policy.hooks.join = true;
         }
         setup.policy.key_connections_max = dice.pick(&[1, 1, 2, 3]);
         setup.policy.key_policy = dice.pick(&[KeyPolicy::Replace, KeyPolicy::Replace, KeyPolicy::Refuse]);
@@ -114,6 +121,7 @@ impl Plan {
             asks: dice.pick(&[2, 8, crate::limits::ASKS_MAX]),
             rooms: dice.pick(&[6, 6, 30]),
             tokens,
+            hooks,
             setup,
         }
     }

@@ -12,6 +12,7 @@ use super::actor::{Actor, Pushed, Stage};
 use super::dice::{Dice, Trace};
 use super::living::Living;
 use super::plan::Plan;
+use super::platform;
 use super::shadow::Shadow;
 use super::source::Source;
 use crate::control::decide::Policy;
@@ -73,6 +74,7 @@ pub(super) struct Story {
     long: bool,
     pub(super) key_policy_replaces: bool,
     pub(super) tokens: bool,
+    pub(super) hooks: bool,
     trace: Trace,
     events: u64,
     clients: [usize; 4],
@@ -88,7 +90,7 @@ impl Story {
         if long {
             plan.lengthen(seed);
         }
-        let Plan { setup, calm, weather, asks, rooms, tokens } = plan;
+        let Plan { setup, calm, weather, asks, rooms, tokens, hooks } = plan;
         let shadow = Shadow::new(setup.policy.key_connections_max);
         let key_policy_replaces = setup.policy.key_policy == crate::control::decide::KeyPolicy::Replace;
         let policy = setup.policy.clone();
@@ -119,6 +121,7 @@ impl Story {
             long,
             key_policy_replaces,
             tokens,
+            hooks,
             trace: Trace::new(),
             events: 0,
             clients: [0; 4],
@@ -178,6 +181,13 @@ impl Story {
         } else {
             let most = self.dice.pick(&[1, 3, 1000]);
             self.living.control(&mut self.world, most);
+            self.listen_to_control();
+        }
+        if self.hooks {
+            for _ in 0..self.dice.below(4).min(self.world.questions.len()) {
+                let at = self.dice.below(self.world.questions.len());
+                self.world.answer_question(at, platform::answer);
+            }
             self.listen_to_control();
         }
         for actor in &self.actors {
