@@ -64,7 +64,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in order of its number.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::PeerClosed,
         Self::PeerReset,
         Self::PacketMalformed,

@@ -332,7 +332,9 @@ fn keys_rotate_by_reloads_and_nobody_is_dropped() {
     refused(&gateway, Transport::WebSocket, &login(&token("ed", "late"), &wants));
     // Whoever is in by the old key is still there, with what its token gave, and goes on with a token of the new one.
     gateway.curl("/goim/push/room?operation=1000&type=live&room=1", "to all");
-    clients.iter_mut().for_each(|client| client.expect_push(1000, "to all"));
+    for client in &mut clients {
+        client.expect_push(1000, "to all");
+    }
     for (client, transport) in clients.iter_mut().zip(BOTH) {
         let joined = JoinReply::parse(&client.ask(operation::JOIN, b"live://2")).expect("a reply");
         assert_eq!(joined.status, JoinStatus::Joined);

@@ -176,7 +176,7 @@ fn reloads_under_load_drop_nobody_and_lose_nothing() {
         for _ in 0..PUSHES {
             let Heard::Packet { operation: 1, body, .. } = client.hear() else { panic!("a push") };
             let number: usize = String::from_utf8(body).expect("text").parse().expect("a number");
-            if number % 3 == 0 { all.push(number) } else { room.push(number) }
+            if number.is_multiple_of(3) { all.push(number) } else { room.push(number) }
         }
         assert!(room.is_sorted() && all.is_sorted(), "in order");
         assert_eq!(room.len() + all.len(), PUSHES);

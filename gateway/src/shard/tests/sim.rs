@@ -13,6 +13,7 @@ mod harm;
 mod living;
 mod plan;
 mod platform;
+mod pushed;
 mod run;
 mod shadow;
 mod source;

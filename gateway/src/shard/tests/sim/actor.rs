@@ -7,37 +7,13 @@ use halley_protocol::login::Login;
 use halley_protocol::{operation, v1};
 
 use super::platform;
+pub(super) use super::pushed::{Pushed, Stream, Target};
 use crate::reason::CloseReason;
 use crate::shard::tests::client::{Client, Got};
 use crate::shard::{Dialect, Transport};
 
 /// How long the end of a connection takes at a rest: its linger, and the tick that ends it.
 const END_MS_MAX: u64 = 250;
-
-/// Whom a push was for, as far as order is promised within it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stream {
-    Room(String),
-    Direct,
-    All,
-}
-
-/// Whom a push is for.
-#[derive(Clone, Debug)]
-pub(super) enum Target {
-    Room(String),
-    Keys(Vec<String>),
-    Members(Vec<i64>),
-    All,
-}
-
-/// A push that was dispatched. Its number is its place in the list of all, and begins its body.
-#[derive(Clone, Debug)]
-pub(super) struct Pushed {
-    pub(super) target: Target,
-    pub(super) operation: i32,
-    pub(super) padding: usize,
-}
 
 /// A request that changes what is heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -489,20 +465,5 @@ impl Actor {
         let had_time = self.accepted_ms.is_some_and(|since| since + END_MS_MAX < now_ms);
         let gone = !(self.must_end && had_time) || self.client.is_closed();
         assert!(gone, "{} is still there: {:?}", self.name(), self.expects);
-    }
-}
-
-impl Pushed {
-    pub(super) fn stream(&self) -> Stream {
-        match &self.target {
-            Target::Room(room) => Stream::Room(room.clone()),
-            Target::Keys(_) | Target::Members(_) => Stream::Direct,
-            Target::All => Stream::All,
-        }
-    }
-
-    /// What is pushed under this number.
-    pub(super) fn body(&self, number: usize) -> String {
-        format!("{number} {}", "x".repeat(self.padding))
     }
 }
