@@ -1,6 +1,7 @@
 //! One thread of clients: a reactor, and what each of its connections is doing.
-// long: one state machine; what is only for clients that move stands apart
 
+mod entering;
+mod hearing;
 mod moving;
 mod slowly;
 mod tls;
@@ -12,23 +13,21 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use halley_protocol::{Packet, client, operation, websocket};
 use halley_ring::client::{Actions, Client, Event, Reactor, Sizes};
 use hdrhistogram::Histogram;
 
 pub use slowly::{SLOW_BYTES_PER_SECOND_MAX, SLOW_BYTES_PER_SECOND_MIN};
 
 use crate::clock;
-use crate::decode::{Item, Malformed, Stream};
-use crate::fault::{Ends, FAULTS_SHOWN_MAX, Fault};
+use crate::decode::Stream;
+use crate::fault::{Ends, Fault};
 use crate::moves::{Movement, Moves, Seen};
 use crate::offered::Offered;
 use crate::plan::Plan;
-use crate::schedule::{Mark, Schedule};
+use crate::schedule::Schedule;
 use crate::secure::Secured;
 use crate::series::Latencies;
-use crate::tally::{Gaps, Tally, Verdict};
-use crate::target::Transport;
+use crate::tally::{Gaps, Tally};
 
 /// Latencies up to two minutes in microseconds, three digits.
 pub fn latency_histogram() -> Histogram<u64> {
@@ -240,33 +239,6 @@ pub fn run(
     }
 }
 
-fn pong(
-    actions: &mut Actions,
-    secured: &mut Secured,
-    client: Client,
-    outgoing: &mut Vec<u8>,
-    payload: &[u8],
-) -> io::Result<()> {
-    outgoing.clear();
-    websocket::client::frame(outgoing, true, websocket::Opcode::Pong, client.0.to_be_bytes(), payload);
-    secured.send(actions, client, outgoing)
-}
-
-/// Answers an application's ping.
-fn answer(
-    actions: &mut Actions,
-    secured: &mut Secured,
-    client: Client,
-    outgoing: &mut Vec<u8>,
-    plan: &Plan,
-    ping: usize,
-) -> io::Result<()> {
-    let Some(raw) = &plan.raw else { return Ok(()) };
-    outgoing.clear();
-    raw.answer(outgoing, ping, client.0.to_be_bytes());
-    secured.send(actions, client, outgoing)
-}
-
 /// How many of something may have begun after a time, at a rate per second.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and small")]
 fn paced(elapsed: Duration, rate: f64) -> u64 {
@@ -314,16 +286,6 @@ impl Crew {
         &mut self.sessions[client.0 as usize]
     }
 
-    fn connect(&mut self, actions: &mut Actions, client: Client) -> io::Result<()> {
-        let number = self.first + client.0;
-        let began_us = self.now_us();
-        let session = self.session(client);
-        session.began_us = began_us;
-        session.state = State::Connecting;
-        self.pending += 1;
-        actions.connect(client, self.plan.target(number).address, self.plan.source(number))
-    }
-
     /// Carries out an order; true if it was the last.
     fn obey(&mut self, actions: &mut Actions, order: Order) -> io::Result<bool> {
         match order {
@@ -368,218 +330,6 @@ impl Crew {
                 let error = io::Error::from_raw_os_error(errno);
                 self.lost(client, &error.to_string());
                 Ok(())
-            }
-        }
-    }
-
-    fn heard(&mut self, actions: &mut Actions, client: Client, bytes: &[u8]) -> io::Result<()> {
-        if self.session(client).state == State::Upgrading {
-            self.upgraded(actions, client, bytes)
-        } else {
-            self.received(actions, client, bytes)
-        }
-    }
-
-    fn connected(&mut self, actions: &mut Actions, client: Client) -> io::Result<()> {
-        if self.plan.login.is_none() && self.plan.raw.is_none() {
-            self.become_ready(client);
-            return Ok(());
-        }
-        let plan = Arc::clone(&self.plan);
-        let number = self.first + client.0;
-        let target = plan.target(number);
-        if target.transport == Transport::Tcp {
-            return self.log_in(actions, client);
-        }
-        self.session(client).state = State::Upgrading;
-        // The key need not be secret: it only shows that the server speaks WebSocket.
-        let key = "aGFsbGV5LWJlbmNoLWtleQ==";
-        let path = plan.path(number);
-        let request = websocket::client::request(&target.host, &path, key);
-        self.secured.send(actions, client, request.as_bytes())
-    }
-
-    /// Takes a piece of the answer to the WebSocket request.
-    fn upgraded(&mut self, actions: &mut Actions, client: Client, bytes: &[u8]) -> io::Result<()> {
-        const ANSWER_BYTES_MAX: usize = 8192;
-        let mut answer = self.kept.remove(&client.0).unwrap_or_default();
-        answer.extend_from_slice(bytes);
-        let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
-            if answer.len() > ANSWER_BYTES_MAX {
-                return self.break_off(actions, client, "an endless answer to the handshake");
-            }
-            self.kept.insert(client.0, answer);
-            return Ok(());
-        };
-        if !answer.starts_with(b"HTTP/1.1 101 ") {
-            let line = String::from_utf8_lossy(&answer).lines().next().unwrap_or("").to_owned();
-            return self.break_off(actions, client, &format!("the handshake was answered {line}"));
-        }
-        self.log_in(actions, client)?;
-        if answer.len() > end + 4 {
-            self.received(actions, client, &answer[end + 4..])?;
-        }
-        Ok(())
-    }
-
-    fn log_in(&mut self, actions: &mut Actions, client: Client) -> io::Result<()> {
-        self.session(client).state = State::LoggingIn;
-        let plan = Arc::clone(&self.plan);
-        if let Some(raw) = &plan.raw {
-            self.outgoing.clear();
-            raw.open(&mut self.outgoing, &plan.rooms, self.first + client.0);
-            if !raw.waits {
-                self.become_ready(client);
-            }
-            return if self.outgoing.is_empty() { Ok(()) } else { self.secured.send(actions, client, &self.outgoing) };
-        }
-        let Some(login) = self.plan.credentials(self.first + client.0, "") else { return Ok(()) };
-        self.say(actions, client, operation::AUTH, login.as_bytes())
-    }
-
-    fn heartbeat(&mut self, actions: &mut Actions, client: Client) -> io::Result<()> {
-        if self.session(client).state != State::Ready {
-            return Ok(());
-        }
-        self.say(actions, client, operation::HEARTBEAT, &[])
-    }
-
-    /// Sends one packet in the client's transport.
-    fn say(&mut self, actions: &mut Actions, client: Client, operation: i32, body: &[u8]) -> io::Result<()> {
-        let packet = Packet { version: client::VERSION, operation, sequence: 1, body };
-        self.outgoing.clear();
-        match self.plan.target(self.first + client.0).transport {
-            Transport::Tcp => client::append(&mut self.outgoing, &packet),
-            Transport::Ws => {
-                let mask = (self.first + client.0).to_be_bytes();
-                websocket::client::packet(&mut self.outgoing, mask, &packet);
-            }
-        }
-        self.secured.send(actions, client, &self.outgoing)
-    }
-
-    #[inline]
-    fn received(&mut self, actions: &mut Actions, client: Client, bytes: &[u8]) -> io::Result<()> {
-        let now_ns = clock::now_ns();
-        let mut kept = self.take_kept(client);
-        let Self {
-            first, sessions, pass, gaps, counts, slow_delivered, latencies, outgoing, secured, plan, moves, ..
-        } = self;
-        let room = plan.rooms.of_client(*first + client.0);
-        let place = |mark: Mark| {
-            let pass = pass.filter(|pass| mark.run == pass.run && mark.sequence < pass.count)?;
-            Some(pass.place(mark.sequence))
-        };
-        let Session { stream, tally, slow, .. } = &mut sessions[client.0 as usize];
-        let mut book = moves.as_mut().and_then(|moves| moves.book.as_mut());
-        let mut logged_in = false;
-        let mut closed = None;
-        let mut sent = Ok(());
-        let each = |item: Item<'_>| match item {
-            Item::Message(mark) => {
-                let Some((of_room, place)) = place(mark) else {
-                    counts.stray += 1;
-                    return;
-                };
-                if of_room != room {
-                    counts.misrouted += 1;
-                    return;
-                }
-                if book.as_ref().is_some_and(|book| !book.owes(client.0, place)) {
-                    counts.unowed += 1;
-                    return;
-                }
-                let late_us = now_ns.saturating_sub(mark.due_ns) / 1000;
-                let verdict = tally.take(gaps, client.0, place, late_us);
-                match verdict {
-                    Verdict::Duplicate => counts.duplicates += 1,
-                    _ if *slow => *slow_delivered += 1,
-                    Verdict::InOrder | Verdict::Reordered => {
-                        counts.delivered += 1;
-                        if let Some(book) = &mut book {
-                            book.arrived(place);
-                        }
-                        latencies.record(now_ns, late_us);
-                    }
-                }
-                counts.reordered += u64::from(verdict == Verdict::Reordered);
-            }
-            Item::Unmarked => counts.stray += 1,
-            Item::Operation(operation::AUTH_REPLY) | Item::Ready => logged_in = true,
-            Item::Operation(_) => {}
-            Item::CloseFrame(code, retry_ms) => closed = Some((code, retry_ms)),
-            Item::Ping(payload) => sent = pong(actions, secured, client, outgoing, payload),
-            Item::Asked(ping) => sent = answer(actions, secured, client, outgoing, plan, ping),
-        };
-        let fed = match (stream, &plan.raw) {
-            (Stream::Goim(decoder), _) => decoder.feed(&mut kept, bytes, plan.heard_operation(), each),
-            (Stream::Raw(decoder), Some(raw)) => decoder.feed(&mut kept, bytes, &raw.watch, each),
-            (Stream::Raw(_), None) => Ok(()), // never: the plan makes the stream
-        };
-        sent?;
-        if let Err(malformed) = fed {
-            return self.malformed(actions, client, malformed, &kept);
-        }
-        if let Some((code, retry_ms)) = closed {
-            return self.sent_away(actions, client, code, retry_ms);
-        }
-        self.keep(client, kept);
-        if logged_in && self.session(client).state == State::LoggingIn {
-            self.become_ready(client);
-        }
-        self.leave_if_complete(actions, client)
-    }
-
-    /// What the decoder of a client left, or an empty vector to be used again.
-    #[inline]
-    fn take_kept(&mut self, client: Client) -> Vec<u8> {
-        if !self.sessions[client.0 as usize].kept {
-            return std::mem::take(&mut self.spare);
-        }
-        self.kept.remove(&client.0).unwrap_or_default()
-    }
-
-    /// Keeps what a decoder left for the next bytes.
-    #[inline]
-    fn keep(&mut self, client: Client, kept: Vec<u8>) {
-        let session = &mut self.sessions[client.0 as usize];
-        session.kept = !kept.is_empty();
-        if session.kept {
-            self.kept.insert(client.0, kept);
-        } else {
-            self.spare = kept;
-        }
-    }
-
-    /// Keeps malformed bytes for the report and closes the connection they came on.
-    fn malformed(
-        &mut self,
-        actions: &mut Actions,
-        client: Client,
-        malformed: Malformed,
-        bytes: &[u8],
-    ) -> io::Result<()> {
-        let number = self.first + client.0;
-        let fault = Fault::new(number, self.plan.target(number).to_string(), malformed, bytes);
-        let why = format!("the server sent {}: {}", fault.why, fault.hex);
-        self.counts.malformed += 1;
-        if self.faults.len() < FAULTS_SHOWN_MAX {
-            self.faults.push(fault);
-        }
-        self.break_off(actions, client, &why)
-    }
-
-    fn become_ready(&mut self, client: Client) {
-        let took_us = self.now_us().wrapping_sub(self.session(client).began_us);
-        self.session(client).state = State::Ready;
-        self.pending -= 1;
-        self.ready += 1;
-        self.seen.logins += 1;
-        self.seen.login_us.saturating_record(u64::from(took_us));
-        if let Some(moves) = &mut self.moves {
-            moves.ready(client.0, clock::now_ns(), &mut self.seen);
-            if let Some(from) = moves.book.as_ref().map(|book| book.from(client.0)) {
-                self.session(client).tally = Tally::starting_at(from);
             }
         }
     }
