@@ -1,30 +1,18 @@
 //! The packages, unpacked into a scratch root as a host would, and the gateway started from there.
+mod gateway;
+
 use std::{
-    env, fs,
+    fs,
     io::{BufRead as _, BufReader},
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::Path,
+    process::{Command, Stdio},
 };
 
 use packaging::{File, PROGRAMS, release};
 use serde_json::Value;
 
-fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace")
-}
-
-/// The gateway of this build; it is built if a test of this package alone is run.
-fn halley() -> PathBuf {
-    let test = env::current_exe().expect("the path of this test");
-    let program = test.ancestors().nth(2).expect("the folder above deps").join("halley");
-    if !program.exists() {
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--locked", "-p", "gateway"]).current_dir(workspace());
-        assert!(cargo.status().is_ok_and(|status| status.success()), "the gateway is not built");
-    }
-    program
-}
+use gateway::{Running, halley, workspace};
 
 /// A release of small stand-ins, which pack quickly.
 fn stand_ins() -> Vec<File> {
@@ -80,16 +68,6 @@ fn unprivileged(root: &Path) -> Command {
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs", "--bounding-set=-all"]);
     command.args(["--inh-caps=-all"]).arg(program);
     command
-}
-
-/// Ends the child if the test does not.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]

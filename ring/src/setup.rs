@@ -55,7 +55,8 @@ impl std::fmt::Display for SetupError {
 }
 
 impl SetupError {
-    pub(crate) fn new(what: &'static str, cause: io::Error) -> Self {
+    /// What was tried, and how it failed.
+    pub fn new(what: &'static str, cause: io::Error) -> Self {
         Self { what, cause }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_channel::mpsc::{UnboundedReceiver, unbounded};
+use halley_ring::SetupError;
 use monoio::blocking::DefaultThreadPool;
 use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, Runtime, RuntimeBuilder};
@@ -59,6 +60,9 @@ pub enum StartError {
         /// Its own sentence.
         cause: String,
     },
+    /// Control has no ring.
+    #[error(transparent)]
+    Ring(#[from] SetupError),
     /// Kafka does not start.
     #[error("{0}")]
     Kafka(String),
@@ -92,8 +96,7 @@ pub fn run(config: Config, outside: Outside, run_shard: RunShard) -> Result<(), 
     let bound = sockets.bound(&config.settings).map_err(system("reading a bound address"))?;
     let bell = Arc::new(new_bell().map_err(system("making an eventfd"))?);
     let links = shards::links(&config);
-    let mut runtime = runtime()
-        .map_err(system("making control's io_uring (see kernel.io_uring_disabled, seccomp, container profile)"))?;
+    let mut runtime = runtime().map_err(|cause| SetupError::new("making control's ring", cause))?;
     shards::start(&config, &configs, sockets.listeners, &links, &bell, run_shard)?;
     let (app, machine, commands) = assemble(config, bound, links, bell, in_force);
     runtime.block_on(async {
