@@ -18,6 +18,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -169,7 +170,14 @@ impl Directory {
 
     /// Up to `limit` rooms that goim v1 has a number for, with their members, most members first.
     pub fn rooms_numbered(&self, limit: usize) -> Vec<(i32, u64)> {
-        self.rooms.numbered(limit)
+        if self.elsewhere.is_empty() {
+            return self.rooms.numbered(limit);
+        }
+        let rooms = self.rooms_everywhere("", "").into_iter();
+        let mut counts: Vec<_> = rooms.filter_map(|room| Some((rooms::number(&room.name)?, room.members))).collect();
+        counts.sort_unstable_by_key(|(number, members)| (Reverse(*members), *number));
+        counts.truncate(limit);
+        counts
     }
 
     /// The room's name as one shard numbers it, or `None` if that number means another room by now.

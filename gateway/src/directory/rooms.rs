@@ -103,7 +103,6 @@ impl RoomTable {
 
     /// Up to `limit` rooms whose names are the decimal numbers of goim v1's rooms, by members, most first.
     pub(super) fn numbered(&self, limit: usize) -> Vec<(i32, u64)> {
-        let number = |name: &str| name.parse::<i32>().ok().filter(|number| number.to_string() == name);
         let most = self.first(limit, |name, members| Some((Reverse(members), number(name)?)));
         most.into_iter().map(|(Reverse(members), number)| (number, members)).collect()
     }
@@ -271,4 +270,9 @@ fn note_change(changed: &mut Vec<Arc<str>>, name: &Arc<str>, room: &mut Room) {
         room.changed = true;
         changed.push(name.clone());
     }
+}
+
+/// The number that goim v1 has for a room of this name.
+pub(super) fn number(name: &str) -> Option<i32> {
+    name.parse::<i32>().ok().filter(|number| number.to_string() == name)
 }

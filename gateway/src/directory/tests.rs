@@ -288,4 +288,8 @@ fn counts_of_numbered_rooms_stop_at_their_maximum() {
     let counts = writer.directory().rooms_numbered(most);
     assert_eq!((counts.len(), &counts[..3]), (most, &[(7, 3), (1, 2), (-1, 1)][..]));
     assert_eq!(writer.directory().rooms_numbered(most + 10).len(), most + 2, "names that are written as numbers are");
+    let elsewhere = vec![("7".into(), 4), ("a".into(), 9), ("70000".into(), 5)];
+    writer.directory().elsewhere().replace(&Vec::new(), &elsewhere, |_| false);
+    let counts = writer.directory().rooms_numbered(most);
+    assert_eq!((counts.len(), &counts[..3]), (most, &[(7, 7), (70_000, 5), (1, 2)][..]), "over all nodes");
 }

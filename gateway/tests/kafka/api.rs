@@ -42,7 +42,8 @@ fn a_call_is_answered_with_partition_and_offset_or_with_503_and_never_in_between
     let json = "Content-Type: application/json\r\n";
     let answer = gateway.call("POST", "/v1/push", json, &push("four").to_string());
     assert_eq!((answer.status, &answer.json()["error"]["code"]), (503, &json!("unacknowledged")));
-    assert!(since.elapsed().as_millis() >= 1400, "it was given its time");
+    // The time stated, and as much again for whoever else is at work here.
+    assert!((1400..3000).contains(&since.elapsed().as_millis()), "it was given its time: {:?}", since.elapsed());
     // Control answers others meanwhile.
     assert_eq!(gateway.get("/healthz").status, 200);
     broker.signal("CONT").expect("goes on");

@@ -115,11 +115,18 @@ fn a_room_over_two_nodes_gets_every_message_once_and_loses_only_who_died() {
     }
 }
 
+/// Rooms as goim v1's API counts them.
+fn counts_of_v1(gateways: &[&Gateway]) -> Vec<Value> {
+    let count = |gateway: &&Gateway| gateway.call_v1("GET", "/1/count?type=room", "").json()["data"].clone();
+    gateways.iter().map(count).collect()
+}
+
 #[test]
 fn a_node_that_stops_in_order_is_missed_at_once_and_one_that_comes_is_counted() {
     let Some(broker) = broker() else { return };
     let jobs = topic(broker, 1);
-    let lines = format!("nodes_topic = \"{jobs}-nodes\"\nnode_ms_max = 600000\n");
+    let api_v1 = "[api_v1]\nbind = \"127.0.0.1:0\"\nauth = \"none\"\n";
+    let lines = format!("nodes_topic = \"{jobs}-nodes\"\nnode_ms_max = 600000\n{api_v1}");
     let first = gateway(broker, &jobs, &lines);
     let _in_first = client(&first, "a", "live://1");
     let second = gateway(broker, &jobs, &lines);
@@ -131,6 +138,12 @@ fn a_node_that_stops_in_order_is_missed_at_once_and_one_that_comes_is_counted() 
     let instances = first.get("/goim/nodes/instances").json();
     assert_eq!(instances["data"].as_array().map(Vec::len), Some(2), "{instances}");
     assert_eq!(instances["data"][1]["metadata"]["conn_count"], "1", "{instances}");
+    let v1 = || counts_of_v1(&[&first, &second]);
+    let in_rooms_of_v1 = [client(&first, "c", "7"), client(&second, "d", "7"), client(&second, "e", "8")];
+    let expected = json!([{"RoomId": 7, "Count": 2}, {"RoomId": 8, "Count": 1}]);
+    until("goim v1's count is of both", || v1().iter().all(|count| *count == expected));
+    drop(in_rooms_of_v1);
+    until("they have left both", || v1().iter().all(|count| *count == json!([])));
     second.stop();
     // Long before it would count as dead.
     until_sizes(&first, 1);

@@ -229,6 +229,7 @@ impl Nodes {
                 self.set_lives(id, false);
                 if let Some(node) = self.known.remove(*id) {
                     self.held -= node.parts.values().map(|part| part.rooms.len()).sum::<usize>();
+                    self.publish();
                 }
             }
             Key::Rooms(id, part) => {
@@ -265,7 +266,7 @@ impl Nodes {
             let (old, new) = if lives { (&nothing, &part.rooms) } else { (&part.rooms, &nothing) };
             self.replace(old, new);
         }
-        self.sum_up();
+        self.publish();
     }
 
     fn replace(&self, old: &RoomsOfNode, new: &RoomsOfNode) {
@@ -273,23 +274,13 @@ impl Nodes {
         directory.elsewhere().replace(old, new, |name| directory.room_size_here(name) > 0);
     }
 
-    fn sum_up(&self) {
+    /// Publishes what is known, for the counts and for whoever asks.
+    fn publish(&self) {
         let beats = self.known.values().filter(|node| node.lives).filter_map(|node| node.beat.as_ref());
         let (connections, addresses) = beats.fold((0u64, 0u64), |(connections, addresses), (beat, _)| {
             (connections.saturating_add(beat.connections), addresses.saturating_add(beat.addresses))
         });
         self.directory.elsewhere().set_totals(connections, addresses);
-    }
-
-    /// Judges who lives, and publishes what is known. About ten times in `patience`.
-    pub fn tick(&mut self, now: Instant) {
-        self.clock.advance(now);
-        let late = |node: &Node| node.lives && self.clock.counted.saturating_sub(node.last) > self.patience;
-        let gone: Vec<String> = self.known.iter().filter(|(_, node)| late(node)).map(|(id, _)| id.clone()).collect();
-        for id in gone {
-            self.set_lives(&id, false);
-        }
-        self.sum_up();
         let view = |(id, node): (&String, &Node)| {
             let (beat, instance) = node.beat.as_ref()?;
             Some(NodeView {
@@ -306,6 +297,17 @@ impl Nodes {
             })
         };
         self.stats.publish(self.known.iter().filter_map(view).collect());
+    }
+
+    /// Judges who lives, and publishes what is known. About ten times in `patience`.
+    pub fn tick(&mut self, now: Instant) {
+        self.clock.advance(now);
+        let late = |node: &Node| node.lives && self.clock.counted.saturating_sub(node.last) > self.patience;
+        let gone: Vec<String> = self.known.iter().filter(|(_, node)| late(node)).map(|(id, _)| id.clone()).collect();
+        for id in gone {
+            self.set_lives(&id, false);
+        }
+        self.publish();
     }
 
     /// Keys of records that are of no use any more, if it is this node that removes them: the first of those that live.

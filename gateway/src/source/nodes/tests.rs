@@ -91,6 +91,7 @@ fn a_node_counts_from_its_beat_until_it_is_silent_for_too_long() {
     world.rooms("b", 0, &[("r", 4), ("s", 1)]);
     world.beat("b", 6);
     assert_eq!((world.size("r"), world.size("s"), world.connections()), (7, 1, 11));
+    assert_eq!(world.nodes.stats.living(), 2, "whoever asks knows it at once");
     world.pass(10, &["b"]);
     assert_eq!(world.size("r"), 7, "not before its time");
     world.pass(2, &["b"]);
