@@ -161,7 +161,7 @@ fn reloads_under_load_drop_nobody_and_lose_nothing() {
             reloads
         });
         for number in 0..PUSHES {
-            let target = if number % 3 == 0 { "key" } else { "room" };
+            let target = if number.is_multiple_of(3) { "key" } else { "room" };
             let target =
                 if target == "key" { serde_json::json!({ "all": true }) } else { serde_json::json!({ "room": "r" }) };
             let payload = serde_json::json!({ "text": number.to_string() });
