@@ -123,7 +123,7 @@ fn first_steps(app: &App) -> String {
     });
     [
         "\nHalley is up in developer mode: anybody may log in and push, on loopback only.\n\n".into(),
-        format!("  page       http://{api}/\n"),
+        format!("  page       http://{api}/\n  console    http://{api}/console\n"),
         listeners.collect(),
         format!("\nPush to everybody:\n\n  curl -d 'hello' 'http://{api}/goim/push/all?operation=1000'\n\nCtrl-C stops it.\n\n"),
     ]
