@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use halley_protocol::websocket::deflate::Deflater;
 
-use crate::payload::Payload;
+use crate::payload::{Note, Payload};
 
 /// The one compressor of a process. Two threads dispatch at most, and seldom both.
 pub struct Compression {
@@ -63,10 +63,10 @@ impl Compression {
     }
 
     /// Encodes a push, deflated beside what others get if that is smaller.
-    pub fn encode(&self, operation: i32, body: &[u8], dispatched_us: u64) -> Payload {
+    pub fn encode(&self, operation: i32, body: &[u8], note: Note) -> Payload {
         let payload = {
             let mut of = self.deflater.lock().unwrap_or_else(PoisonError::into_inner);
-            Payload::encode_deflated(operation, body, dispatched_us, &mut of.deflater)
+            Payload::encode_deflated(operation, body, note, &mut of.deflater)
         };
         let add = |to: &AtomicU64, n: usize| _ = to.fetch_add(n as u64, Ordering::Relaxed);
         add(&self.counts.in_bytes, payload.inner().len());

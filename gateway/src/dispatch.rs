@@ -10,7 +10,7 @@ use crate::ids::{ConnWord, RoomRef, ShardIndex};
 use crate::limits;
 use crate::link::ShardLink;
 use crate::order::{Order, push_weight};
-use crate::payload::Payload;
+use crate::payload::{Note, Payload};
 use crate::sabotage::{Bug, planted};
 
 /// Whom a push is for.
@@ -97,8 +97,8 @@ impl Dispatch {
     }
 
     /// Pushes to everybody concerned or, with an error, to nobody. A target that nobody answers to is no error.
-    /// `now_us` is the time that deliveries are measured from ([`halley_ring::now_us`]).
-    pub fn push(&self, target: &Target, operation: i32, body: &[u8], now_us: u64) -> Result<Dispatched, DispatchError> {
+    /// `note` says since when deliveries are measured.
+    pub fn push(&self, target: &Target, operation: i32, body: &[u8], note: Note) -> Result<Dispatched, DispatchError> {
         if body.len() > limits::PAYLOAD_BYTES_MAX {
             return Err(DispatchError::PayloadTooBig);
         }
@@ -111,8 +111,8 @@ impl Dispatch {
         self.take_credits(&mut shares, body.len())?;
         let compression = self.compression.as_ref().filter(|it| it.wants(body.len()) && self.inflates(&shares));
         self.put(shares, || match compression {
-            Some(compression) => compression.encode(operation, body, now_us),
-            None => Payload::encode(operation, body, now_us),
+            Some(compression) => compression.encode(operation, body, note),
+            None => Payload::encode(operation, body, note),
         });
         Ok(dispatched)
     }

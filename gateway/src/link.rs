@@ -273,10 +273,10 @@ impl ControlBell {
 mod tests {
     use super::*;
     use crate::order::DrainPlan;
-    use crate::payload::Payload;
+    use crate::payload::{Note, Payload};
 
     fn push() -> Order {
-        Order::All { payload: Payload::encode(1000, b"x", 0) }
+        Order::All { payload: Payload::encode(1000, b"x", Note::default()) }
     }
 
     #[test]

@@ -200,6 +200,8 @@ pub struct ShardStats {
     pub run_messages: Spread,
     /// From the dispatch of a delivery to the end of the batch that handed its last byte to the kernel, microseconds.
     pub delivery_us: Spread,
+    /// The same of deliveries of Kafka's records, from the record's timestamp.
+    pub record_delivery_us: Spread,
     balance: Published,
 }
 

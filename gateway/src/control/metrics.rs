@@ -66,8 +66,8 @@ enum Read {
     Many(fn(&Scrape<'_>, &mut Samples)),
     /// A histogram of all shards together; the factor turns what they record into the unit.
     Shards(fn(&ShardStats) -> &Spread, f64),
-    /// A histogram of something else, if it is there.
-    Other(fn(&App) -> Option<&Spread>, f64),
+    /// A histogram of all these together; left out if there are none.
+    Spreads(fn(&App) -> Vec<&Spread>, f64),
 }
 
 impl Family {
@@ -181,7 +181,10 @@ fn encode(encoder: &mut DescriptorEncoder<'_>, family: &Family, scrape: &Scrape<
         Read::One(of) => samples.put([], of(scrape)),
         Read::Many(of) => of(scrape, &mut samples),
         Read::Shards(of, scale) => histogram = Some(Histogram::of(scrape.shards().map(of), *scale)),
-        Read::Other(of, scale) => histogram = of(scrape.app).map(|spread| Histogram::of([spread].into_iter(), *scale)),
+        Read::Spreads(of, scale) => {
+            let spreads = of(scrape.app);
+            histogram = (!spreads.is_empty()).then(|| Histogram::of(spreads.into_iter(), *scale));
+        }
     }
     if histogram.is_none() && samples.0.is_empty() {
         return Ok(());

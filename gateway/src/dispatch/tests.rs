@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::directory::{DirectoryWriter, HashSecret, Key};
+use crate::payload::Note;
 
 struct Rig {
     writer: DirectoryWriter,
@@ -26,7 +27,7 @@ impl Rig {
     }
 
     fn push(&self, target: &Target) -> Result<(u64, u64), DispatchError> {
-        self.dispatch.push(target, 1000, b"hello", 0).map(|done| (done.connections, done.offline))
+        self.dispatch.push(target, 1000, b"hello", Note::default()).map(|done| (done.connections, done.offline))
     }
 
     /// What a shard got, a direct push as its connections.
@@ -125,8 +126,8 @@ fn a_push_to_nobody_succeeds_though_the_queues_are_full() {
 fn a_push_above_its_limits_is_refused_and_one_at_them_is_not() {
     let rig = Rig::new(1);
     let body = vec![0; limits::PAYLOAD_BYTES_MAX + 1];
-    assert_eq!(rig.dispatch.push(&Target::All, 1, &body, 0), Err(DispatchError::PayloadTooBig));
-    assert!(rig.dispatch.push(&Target::All, 1, &body[1..], 0).is_ok());
+    assert_eq!(rig.dispatch.push(&Target::All, 1, &body, Note::default()), Err(DispatchError::PayloadTooBig));
+    assert!(rig.dispatch.push(&Target::All, 1, &body[1..], Note::default()).is_ok());
     let members = vec![1; limits::PUSH_TARGETS_MAX + 1];
     assert_eq!(rig.push(&Target::Members(members.clone())), Err(DispatchError::TooManyTargets));
     assert_eq!(rig.push(&Target::Members(members[1..].to_vec())), Ok((0, 1)));

@@ -164,8 +164,12 @@ impl<R: Ring> Shard<R> {
 
     /// So many sends took so many messages of a run with them, from `first` on.
     pub(super) fn count_taken(&self, run: RunIndex, first: u32, messages: u32, sends: u64) {
-        for dispatched_us in self.runs.dispatched_us(run, first).take(messages as usize) {
-            self.stats().delivery_us.record_many(self.batch.sent_us.saturating_sub(dispatched_us), sends);
+        for note in self.runs.notes(run, first).take(messages as usize) {
+            let taken_us = self.batch.sent_us.saturating_sub(note.dispatched_us());
+            self.stats().delivery_us.record_many(taken_us, sends);
+            if let Some(age_ms) = note.record_age_ms() {
+                self.stats().record_delivery_us.record_many(taken_us + age_ms * 1000, sends);
+            }
         }
     }
 

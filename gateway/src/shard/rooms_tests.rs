@@ -1,6 +1,7 @@
 //! Memberships and passes of one shard's rooms.
 
 use super::*;
+use crate::payload::Note;
 use proptest::prelude::*;
 
 const PER_CONNECTION: u8 = 3;
@@ -49,7 +50,7 @@ fn waiting_messages_leave_in_order() {
     let (mut rooms, mut table) = setup(1);
     join(&mut rooms, &mut table, 0, 0);
     for text in ["a", "b", "c"] {
-        rooms.enqueue(RoomIndex(0), Payload::encode(1, text.as_bytes(), 0)).expect("room");
+        rooms.enqueue(RoomIndex(0), Payload::encode(1, text.as_bytes(), Note::default())).expect("room");
     }
     assert_eq!(rooms.pending_bytes(RoomIndex(0)), 3 * 17);
     assert_eq!(rooms.active.len(), 1, "active once");

@@ -7,7 +7,7 @@
 use halley_protocol::websocket::deflate::TAIL;
 use halley_protocol::{deflated, push, v1};
 
-use crate::payload::Payload;
+use crate::payload::{Note, Payload};
 use crate::sabotage::{Bug, planted};
 
 use super::blocks::Blocks;
@@ -21,16 +21,13 @@ pub(super) struct RunIndex(pub(super) u32);
 /// Bytes of a block's unit.
 const UNIT: u32 = 64;
 
-/// Bytes in which a joined run keeps how much later than the first one a message was dispatched, microseconds.
-const DELAY_BYTES: usize = size_of::<u32>();
-
 enum Body {
     /// Nobody refers to it; the next free run, one more than its place.
     Free(u32),
     /// One message, as dispatch encoded it.
     Message(Payload),
-    /// Several messages: bytes of the array. In front stands when the first was dispatched, behind the bytes how much
-    /// later each was, and behind that what those with compression get, if that is smaller.
+    /// Several messages: bytes of the array. In front stands the note of the first, behind the bytes a short
+    /// one of each, and behind that what those with compression get, if that is smaller.
     Block { unit: u32, class: u8, bytes: u32, websocket_start: u8, deflated_bytes: u32 },
     /// Bytes for one connection, the same for every transport.
     Own { unit: u32, class: u8, bytes: u32, kind: Kind },
@@ -127,14 +124,14 @@ impl Runs {
     }
 
     /// A run of the rest of what has been sealed, in which so many messages end. It is begun: a byte before
-    /// the rest stands for what has left. Behind it stands when the oldest of the messages was dispatched.
-    pub(super) fn sealed(&mut self, rest: &[u8], messages: u32, dispatched_us: u64) -> Option<RunIndex> {
+    /// the rest stands for what has left. Behind it stands the note of the oldest of the messages.
+    pub(super) fn sealed(&mut self, rest: &[u8], messages: u32, note: Note) -> Option<RunIndex> {
         let run = self.own(&[0], rest, Kind::Raw, messages)?;
         if let Body::Own { unit, bytes, .. } = &self.at(run).body
             && messages > 0
         {
             let end = (unit * UNIT + bytes) as usize;
-            self.array[end..end + push::NOTE_BYTES].copy_from_slice(&dispatched_us.to_ne_bytes());
+            self.array[end..end + push::NOTE_BYTES].copy_from_slice(&note.bytes());
         }
         Some(run)
     }
@@ -175,35 +172,34 @@ impl Runs {
             return None;
         }
         let bytes = inner_bytes.checked_add(u32::try_from(push::INNER_START).ok()?)?;
-        let delays = messages.checked_mul(u32::try_from(DELAY_BYTES).ok()?)?;
+        let notes = messages.checked_mul(u32::try_from(Note::SHORT_BYTES).ok()?)?;
         let pieces_bytes = if deflates { pieces_bytes(payloads.clone()) } else { None };
         let frame_bytes = pieces_bytes.map_or(0, deflated::frame_bytes);
         let plain_bytes = bytes as usize - push::websocket_start(inner_bytes as usize);
         let frame_bytes = if frame_bytes < plain_bytes { u32::try_from(frame_bytes).ok()? } else { 0 };
         // The last piece's tail is written and not sent.
         let behind = if frame_bytes > 0 { frame_bytes + u32::try_from(TAIL.len()).ok()? } else { 0 };
-        let class = Blocks::class(bytes.checked_add(delays)?.checked_add(behind)?.div_ceil(UNIT));
+        let class = Blocks::class(bytes.checked_add(notes)?.checked_add(behind)?.div_ceil(UNIT));
         let unit = self.blocks.take(class)?;
         let start = (unit * UNIT) as usize;
-        let all = &mut self.array[start..start + (bytes + delays + behind) as usize];
+        let all = &mut self.array[start..start + (bytes + notes + behind) as usize];
         let (block, behind) = all.split_at_mut(bytes as usize);
-        let (delays, frame) = behind.split_at_mut(delays as usize);
+        let (notes, frame) = behind.split_at_mut(notes as usize);
         if let Some(pieces_bytes) = pieces_bytes.filter(|_| !frame.is_empty()) {
             join_pieces(frame, inner_bytes as usize, pieces_bytes, payloads.clone());
         }
         let mut at = push::INNER_START;
-        let mut first_us = None;
-        for (payload, delay) in payloads.zip(delays.chunks_exact_mut(DELAY_BYTES)) {
+        let mut first = None;
+        for (payload, short) in payloads.zip(notes.chunks_exact_mut(Note::SHORT_BYTES)) {
             let inner = payload.inner();
             block[at..at + inner.len()].copy_from_slice(inner);
             at += inner.len();
-            let dispatched_us = payload.dispatched_us();
-            let later_us = dispatched_us.saturating_sub(*first_us.get_or_insert(dispatched_us));
-            delay.copy_from_slice(&u32::try_from(later_us).unwrap_or(u32::MAX).to_ne_bytes());
+            let note = payload.note();
+            short.copy_from_slice(&note.shorten(*first.get_or_insert(note)));
         }
         debug_assert_eq!(at, block.len(), "the caller added the lengths up");
         let websocket_start = push::seal(block);
-        block[..push::NOTE_BYTES].copy_from_slice(&first_us.unwrap_or(0).to_ne_bytes());
+        block[..push::NOTE_BYTES].copy_from_slice(&first.unwrap_or_default().bytes());
         Some(self.put(Body::Block { unit, class, bytes, websocket_start, deflated_bytes: frame_bytes }, messages))
     }
 
@@ -244,22 +240,22 @@ impl Runs {
         }
     }
 
-    /// When each message of the run from `first` on was dispatched.
-    pub(super) fn dispatched_us(&self, run: RunIndex, first: u32) -> impl Iterator<Item = u64> {
-        let note = |at: usize| self.array[at..].first_chunk().map_or(0, |note| u64::from_ne_bytes(*note));
+    /// The notes of the messages of the run from `first` on.
+    pub(super) fn notes(&self, run: RunIndex, first: u32) -> impl Iterator<Item = Note> {
+        let note = |at: usize| Note::read(&self.array[at..]);
         let Run { body, messages, .. } = self.at(run);
-        let (first_us, delays) = match body {
-            Body::Message(payload) => (payload.dispatched_us(), &[][..]),
+        let (of_first, short) = match body {
+            Body::Message(payload) => (payload.note(), &[][..]),
             Body::Block { unit, bytes, .. } => {
                 let start = (unit * UNIT) as usize;
-                (note(start), &self.array[start + *bytes as usize..][..*messages as usize * DELAY_BYTES])
+                (note(start), &self.array[start + *bytes as usize..][..*messages as usize * Note::SHORT_BYTES])
             }
             Body::Own { unit, bytes, .. } if *messages > 0 => (note((unit * UNIT + bytes) as usize), &[][..]),
-            Body::Own { .. } | Body::Free(_) => (0, &[][..]),
+            Body::Own { .. } | Body::Free(_) => (Note::default(), &[][..]),
         };
         (first..*messages).map(move |message| {
-            let delay = delays.get(message as usize * DELAY_BYTES..).and_then(<[u8]>::first_chunk);
-            first_us + delay.map_or(0, |delay| u64::from(u32::from_ne_bytes(*delay)))
+            let short = short.get(message as usize * Note::SHORT_BYTES..).and_then(<[u8]>::first_chunk);
+            short.map_or(of_first, |short| Note::lengthen(of_first, *short))
         })
     }
 
@@ -268,7 +264,7 @@ impl Runs {
         let (unit, bytes, first) = match (&self.at(run).body, class) {
             (Body::Message(payload), Class::Deflate) => return payload.deflated().unwrap_or(payload.websocket()),
             (Body::Block { unit, bytes, deflated_bytes, .. }, Class::Deflate) if *deflated_bytes > 0 => {
-                let first = *bytes as usize + self.at(run).messages as usize * DELAY_BYTES;
+                let first = *bytes as usize + self.at(run).messages as usize * Note::SHORT_BYTES;
                 (*unit, u32::try_from(first).unwrap_or(u32::MAX) + deflated_bytes, first)
             }
             (Body::Message(payload), Class::Tcp) => return payload.inner(),

@@ -10,7 +10,7 @@ fn runs() -> Runs {
 #[test]
 fn a_joined_run_is_its_messages_in_order_under_one_frame() {
     let mut runs = runs();
-    let payloads = [Payload::encode(1000, b"one", 0), Payload::encode(1001, b"three", 0)];
+    let payloads = [Payload::encode(1000, b"one", Note::default()), Payload::encode(1001, b"three", Note::default())];
     let inner: Vec<u8> = payloads.iter().flat_map(|payload| payload.inner().to_vec()).collect();
     let run = runs.joined(u32::try_from(inner.len()).expect("small"), 2, payloads.iter(), false).expect("room");
     assert_eq!(runs.bytes(run, Class::Tcp), inner);
@@ -29,7 +29,7 @@ fn what_is_deflated_is_joined_as_it_was_dispatched() {
     let mut runs = Runs::new(4, 1 << 16, [4000, 0]);
     let mut deflater = Deflater::new(6);
     let text = "again and again and again and again ".repeat(10);
-    let mut encode = |body: &str| Payload::encode_deflated(1000, body.as_bytes(), 0, &mut deflater);
+    let mut encode = |body: &str| Payload::encode_deflated(1000, body.as_bytes(), Note::default(), &mut deflater);
     let payloads = [encode(&text), encode("short"), encode(&text)];
     assert_eq!(payloads.each_ref().map(|payload| payload.deflated().is_some()), [true, false, true]);
     let inner: Vec<u8> = payloads.iter().flat_map(|payload| payload.inner().to_vec()).collect();
@@ -72,7 +72,7 @@ fn what_is_deflated_is_joined_as_it_was_dispatched() {
 #[test]
 fn what_v1_gets_is_made_once_and_counted_while_it_is_pinned() {
     let mut runs = runs();
-    let payloads = [Payload::encode(1000, b"one", 0), Payload::encode(1001, b"three", 0)];
+    let payloads = [Payload::encode(1000, b"one", Note::default()), Payload::encode(1001, b"three", Note::default())];
     let bytes = payloads.iter().map(|payload| payload.inner().len()).sum::<usize>();
     let joined = runs.joined(u32::try_from(bytes).expect("small"), 2, payloads.iter(), false).expect("room");
     let [one, _] = payloads;
@@ -100,12 +100,12 @@ fn what_v1_gets_is_made_once_and_counted_while_it_is_pinned() {
 #[test]
 fn what_v1_gets_has_an_end_too() {
     let mut runs = runs();
-    let run = runs.message(Payload::encode(1, &[0; 500], 0)).expect("room");
+    let run = runs.message(Payload::encode(1, &[0; 500], Note::default())).expect("room");
     assert!(runs.pin(run));
     assert!(!runs.translate(run), "with it more bytes would be pinned than may be");
     runs.unpin(run);
     assert!(runs.translate(run));
-    let big = runs.message(Payload::encode(1, &[0; 5000], 0)).expect("room");
+    let big = runs.message(Payload::encode(1, &[0; 5000], Note::default())).expect("room");
     assert!(!runs.translate(big), "the array has no such block");
     runs.release(run);
     runs.release(big);
@@ -115,7 +115,7 @@ fn what_v1_gets_has_an_end_too() {
 #[test]
 fn a_run_lives_until_its_last_reference() {
     let mut runs = runs();
-    let run = runs.message(Payload::encode(1, b"x", 0)).expect("room");
+    let run = runs.message(Payload::encode(1, b"x", Note::default())).expect("room");
     assert!(runs.pin(run));
     assert!(runs.pin(run));
     let held = runs.pinned_bytes();
@@ -130,14 +130,14 @@ fn a_run_lives_until_its_last_reference() {
 #[test]
 fn the_pool_the_array_and_the_pinned_bytes_have_an_end() {
     let mut runs = runs();
-    let big = runs.message(Payload::encode(1, &[0; 990], 0)).expect("room");
+    let big = runs.message(Payload::encode(1, &[0; 990], Note::default())).expect("room");
     assert!(!runs.pin(big), "more than the bytes that may be pinned");
     assert!(runs.reply(&[0; 5000]).is_none());
     let held: Vec<_> = std::iter::from_fn(|| runs.reply(b"x")).collect();
     assert_eq!(held.len(), 3);
-    assert!(runs.message(Payload::encode(1, b"x", 0)).is_err());
+    assert!(runs.message(Payload::encode(1, b"x", Note::default())).is_err());
     for run in held {
         runs.release(run);
     }
-    assert!(runs.message(Payload::encode(1, b"x", 0)).is_ok());
+    assert!(runs.message(Payload::encode(1, b"x", Note::default())).is_ok());
 }

@@ -12,6 +12,7 @@ use super::params::Params;
 use super::{Fault, Shared};
 use crate::directory::RoomCount;
 use crate::dispatch::Target;
+use crate::payload::Note;
 use crate::source;
 
 /// The call was understood and done.
@@ -51,7 +52,7 @@ async fn push(app: &Shared, target: Target, operation: i32, message: &[u8]) -> A
 /// Dispatches, or produces where Kafka is configured.
 pub(super) async fn deliver(app: &Shared, target: Target, operation: i32, message: &[u8]) -> Result<(), Fault> {
     let Some(kafka) = app.kafka.get() else {
-        app.dispatch.push(&target, operation, message, halley_ring::now_us())?;
+        app.dispatch.push(&target, operation, message, Note::new(halley_ring::now_us(), None))?;
         return Ok(());
     };
     let job = source::job(target, operation, message);

@@ -18,6 +18,7 @@ use super::ids::{Answer, Claim, Turn};
 use super::{Fault, Shared};
 use crate::dispatch::{DispatchError, Target};
 use crate::limits;
+use crate::payload::Note;
 use crate::source;
 use crate::source::kafka::ProduceError;
 
@@ -117,7 +118,7 @@ fn begin(app: &Shared, caller: &Caller, push: Push) -> Begun {
         let job = source::job(push.target, push.operation, &push.body);
         return Begun::Produced(Box::pin(kafka.produce(&job, id.as_deref())), turn);
     }
-    let pushed = app.dispatch.push(&push.target, push.operation, &push.body, halley_ring::now_us());
+    let pushed = app.dispatch.push(&push.target, push.operation, &push.body, Note::new(halley_ring::now_us(), None));
     Begun::Over(pushed.map(|to| taken(Answer::Dispatched(to), turn)).map_err(Into::into))
 }
 

@@ -60,6 +60,7 @@ fn shard(stats: &ShardStats) -> Value {
         "turn_us": spread(&stats.turn_us),
         "run_messages": spread(&stats.run_messages),
         "delivery_us": spread(&stats.delivery_us),
+        "record_delivery_us": spread(&stats.record_delivery_us),
     })
 }
 

@@ -256,7 +256,7 @@ const PROCESS: &[Family] = &[
     histogram(
         "halley_api_call_seconds",
         "From the head of a call of the API to its answer",
-        Read::Other(|app| Some(&app.tallies.call_us), 1e-6),
+        Read::Spreads(|app| vec![&app.tallies.call_us], 1e-6),
     ),
     counter(
         "halley_push_repeats",
@@ -325,7 +325,7 @@ const HOOKS: &[Family] = &[
     histogram(
         "halley_hook_call_seconds",
         "From a question to the platform's answer, the wait for a place included",
-        Read::Other(|app| Some(&app.tallies.hooks.call_us), 1e-6),
+        Read::Spreads(|app| vec![&app.tallies.hooks.call_us], 1e-6),
     ),
 ];
 

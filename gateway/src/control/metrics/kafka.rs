@@ -171,7 +171,24 @@ pub(super) const FAMILIES: &[Family] = &[
         kind: Kind::Histogram,
         labels: &[],
         help: "From a record's timestamp to its dispatch",
-        read: Read::Other(|app| app.kafka.get().map(|source| &source.stats().dispatch_ms), 1e-3),
+        read: Read::Spreads(
+            |app| app.kafka.get().map(|source| &source.stats().dispatch_ms).into_iter().collect(),
+            1e-3,
+        ),
+    },
+    Family {
+        name: "halley_kafka_delivery_seconds",
+        kind: Kind::Histogram,
+        labels: &[],
+        help: "From a record's timestamp to the end of the batch of sends that handed the last byte of a delivery to the \
+               kernel; a record is at most 65.5 s old at its dispatch in this count",
+        read: Read::Spreads(
+            |app| {
+                let links = app.kafka.get().map_or(&[][..], |_| &app.links[..]);
+                links.iter().map(|link| &link.stats.record_delivery_us).collect()
+            },
+            1e-6,
+        ),
     },
 ];
 

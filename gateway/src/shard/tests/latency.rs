@@ -4,6 +4,7 @@ use super::client::{Client, push_bytes};
 use super::session::{BOTH, login};
 use super::world::{Setup, World};
 use crate::dispatch::Target;
+use crate::payload::Note;
 
 /// Body bytes of each push.
 const BODY: usize = 100;
@@ -45,6 +46,22 @@ fn each_message_of_a_joined_run_has_its_own_time() {
     world.settle();
     assert_eq!(world.stats(0).run_messages.counts()[2], 1, "one run of three");
     assert_eq!(measured(&world), (12, 4 * (30 + 20)));
+}
+
+#[test]
+fn a_record_of_a_log_brings_its_age() {
+    let mut world = World::new();
+    let _members = members(&mut world, 2);
+    let target = Target::Room("room".into());
+    for age_ms in [None, Some(7000), Some(0), Some(u64::MAX)] {
+        let note = Note::new(world.now_ms * 1000, age_ms);
+        world.dispatch.push(&target, 1000, b"body", note).expect("places");
+        world.now_ms += 10;
+    }
+    world.settle();
+    let records = &world.stats(0).record_delivery_us;
+    assert_eq!(measured(&world), (8, 2 * (40 + 30 + 20 + 10)));
+    assert_eq!((records.count(), records.sum() / 1000), (6, 2 * (7030 + 20 + 65_534 + 10)), "at most 65.5 s are kept");
 }
 
 #[test]

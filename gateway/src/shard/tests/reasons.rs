@@ -18,7 +18,7 @@ use crate::identity::testing;
 use crate::ids::{RoomIndex, RoomRef};
 use crate::limits::{ACCEPTS_MAX, ROOM_NAME_BYTES_MAX, ROOMS_PER_CONNECTION_MAX};
 use crate::order::{DrainPlan, Order};
-use crate::payload::Payload;
+use crate::payload::{Note, Payload};
 use crate::reason::{CloseReason, DropReason, Reject};
 use crate::shard::{SlowPolicy, Transport};
 
@@ -291,7 +291,7 @@ fn reject(reason: Reject) -> World {
         Reject::StaleRoom => {
             let room = RoomRef { index: RoomIndex(200), generation: 1 };
             assert!(world.links[0].take_credit(0));
-            world.links[0].put_push(Order::Room { room, payload: Payload::encode(1000, b"", 0) });
+            world.links[0].put_push(Order::Room { room, payload: Payload::encode(1000, b"", Note::default()) });
         }
         Reject::TooManyRooms => {
             for number in 0..ROOMS_PER_CONNECTION_MAX {

@@ -10,7 +10,7 @@ use crate::dispatch::Target;
 use crate::ids::{RoomIndex, RoomRef};
 use crate::limits::{ROOM_NAME_BYTES_MAX, ROOMS_PER_CONNECTION_MAX};
 use crate::order::{Order, Report};
-use crate::payload::Payload;
+use crate::payload::{Note, Payload};
 use crate::reason::Reject;
 use crate::shard::Transport::{Tcp, WebSocket};
 
@@ -183,7 +183,7 @@ fn a_push_for_a_room_whose_index_was_given_to_another_reaches_nobody() {
     let unknown = RoomRef { index: RoomIndex(9999), generation: 1 };
     for room in [old, unknown] {
         assert!(world.links[0].take_credit(0));
-        world.links[0].put_push(Order::Room { room, payload: Payload::encode(1000, b"stale", 0) });
+        world.links[0].put_push(Order::Room { room, payload: Payload::encode(1000, b"stale", Note::default()) });
     }
     world.settle();
     assert_eq!(heir.take(), []);

@@ -9,7 +9,7 @@ use super::session::{BOTH, login};
 use super::world::{Setup, World};
 use crate::dispatch::{DispatchError, Target};
 use crate::order::Order;
-use crate::payload::Payload;
+use crate::payload::{Note, Payload};
 use crate::reason::Reject;
 use crate::shard::Transport::{Tcp, WebSocket};
 
@@ -170,7 +170,8 @@ fn an_order_for_a_connection_that_is_gone_reaches_nobody_in_its_slot() {
     ];
     orders.into_iter().for_each(|order| world.order(0, order));
     assert!(world.links[0].take_credit(0));
-    world.links[0].put_push(Order::Direct { conns: [old].into(), payload: Payload::encode(1000, b"stale", 0) });
+    world.links[0]
+        .put_push(Order::Direct { conns: [old].into(), payload: Payload::encode(1000, b"stale", Note::default()) });
     world.settle();
     assert_eq!(heir.take(), []);
     assert!(!heir.is_closed());
@@ -187,7 +188,7 @@ fn a_push_from_between_grant_and_answer_comes_behind_the_reply_to_the_login() {
         let conn = world.directory.key_connections("key")[0];
         for body in ["first", "second"] {
             assert!(world.links[0].take_credit(0));
-            let payload = Payload::encode(1000, body.as_bytes(), 0);
+            let payload = Payload::encode(1000, body.as_bytes(), Note::default());
             world.links[0].put_push(Order::Direct { conns: [conn].into(), payload });
         }
         world.dispatch(&Target::Room("live://1".into()), 1000, "room").expect("places");

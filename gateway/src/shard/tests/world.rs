@@ -20,6 +20,7 @@ use crate::ids::{ConnWord, ShardIndex};
 use crate::limits;
 use crate::link::{ControlBell, ShardLink};
 use crate::order::Order;
+use crate::payload::Note;
 use crate::reason::{CloseReason, DropReason, Reject};
 use crate::shard::{ListenerSettings, Shard, ShardSettings, Transport, Turn};
 use crate::stats::{Counter, ShardStats};
@@ -296,7 +297,7 @@ impl World {
     }
 
     pub(super) fn dispatch(&self, target: &Target, operation: i32, body: &str) -> Result<Dispatched, DispatchError> {
-        self.dispatch.push(target, operation, body.as_bytes(), self.now_ms * 1000)
+        self.dispatch.push(target, operation, body.as_bytes(), Note::new(self.now_ms * 1000, None))
     }
 
     /// Pushes to a room and lets it arrive.

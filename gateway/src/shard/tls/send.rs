@@ -5,6 +5,7 @@
 
 use halley_ring::{Ring, Slot};
 
+use crate::payload::Note;
 use crate::reason::{CloseReason, DropReason};
 
 use super::super::Shard;
@@ -75,7 +76,7 @@ impl<R: Ring> Shard<R> {
             .map_or(0, |records| records.readable(taken as usize, sealed.lead as usize, sealed.plain as usize));
         let gone = within(&self.runs, short(readable));
         self.count_taken(run, all - messages, gone, 1);
-        let dispatched_us = self.runs.dispatched_us(run, all - messages + gone).next().unwrap_or(0);
+        let note = self.runs.notes(run, all - messages + gone).next().unwrap_or_default();
         let stats = &self.link.stats;
         stats.sent.sub(u64::from(messages - gone));
         stats.sent_bytes.sub(u64::from(sealed.bytes - taken));
@@ -105,7 +106,7 @@ impl<R: Ring> Shard<R> {
             return self.mark_writable(slot);
         }
         let first = sealed.start + taken..sealed.start + sealed.bytes;
-        if self.hold_sealed(slot, first, begun - gone, dispatched_us) {
+        if self.hold_sealed(slot, first, begun - gone, note) {
             self.poll_writable(slot);
         } else {
             self.count_dropped(DropReason::Closed, begun - gone);
@@ -114,9 +115,9 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Puts sealed bytes before everything that waits for the connection.
-    fn hold_sealed(&mut self, slot: Slot, range: std::ops::Range<u32>, messages: u32, dispatched_us: u64) -> bool {
+    fn hold_sealed(&mut self, slot: Slot, range: std::ops::Range<u32>, messages: u32, note: Note) -> bool {
         let bytes = &self.tls.sealed[range.start as usize..range.end as usize];
-        let Some(run) = self.runs.sealed(bytes, messages, dispatched_us) else { return false };
+        let Some(run) = self.runs.sealed(bytes, messages, note) else { return false };
         let outbox = self.table[slot].outbox;
         let pinned = self.runs.pin(run);
         let held = pinned && self.outboxes.put_begun(outbox, run, range.end - range.start, messages);

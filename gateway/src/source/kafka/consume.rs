@@ -19,6 +19,7 @@ use super::produce::Producer;
 use super::{Consumer, Shared};
 use crate::dispatch::{Dispatch, DispatchError, Target};
 use crate::limits;
+use crate::payload::Note;
 use crate::remembered::Remembered;
 use crate::source::JOB_LIMITS;
 use crate::source::stats::Partition;
@@ -301,13 +302,15 @@ impl Desk {
             stats.duplicates.add(1);
             return true;
         }
-        match self.dispatch.push(&job.target, job.operation, &job.payload, halley_ring::now_us()) {
+        let age_ms = u64::try_from(late_ms).unwrap_or(0);
+        let note = Note::new(halley_ring::now_us(), Some(age_ms));
+        match self.dispatch.push(&job.target, job.operation, &job.payload, note) {
             Ok(_) => {
                 if let Some(id) = &job.id {
                     self.ids.put(id, (), now_ms);
                 }
                 stats.dispatched.add(1);
-                stats.dispatch_ms.record(u64::try_from(late_ms).unwrap_or(0));
+                stats.dispatch_ms.record(age_ms);
                 true
             }
             Err(DispatchError::Full) => false,
