@@ -9,8 +9,8 @@ const PLAIN: &str = "permessage-deflate; server_no_context_takeover; client_no_c
 /// What the response says of extensions to a request with these header lines; empty: nothing.
 fn answered(lines: &[&str]) -> Result<String, HandshakeReject> {
     let request = client::request("localhost", "/sub", KEY);
-    let lines: String = lines.iter().map(|line| format!("Sec-WebSocket-Extensions: {line}\r\n")).collect();
-    let request = format!("{}{lines}\r\n", &request[..request.len() - 2]);
+    let lines: Vec<_> = lines.iter().map(|line| format!("Sec-WebSocket-Extensions: {line}\r\n")).collect();
+    let request = format!("{}{}\r\n", &request[..request.len() - 2], lines.concat());
     let rules = Rules { path: "/sub", origins: &[], deflate: true };
     let upgrade = parse(request.as_bytes(), &rules)?.expect("a whole head");
     let mut out = [0; ANSWER_BYTES];
