@@ -28,7 +28,7 @@ pub use keys::{KEYS, Key, table};
 pub use layers::Sources;
 pub use log::{Log, LogFormat};
 pub use nodes::{Backoff, Nodes};
-pub use reload::{Change, RELOADS, Reload, reload_list};
+pub use reload::{CREDENTIALS, Change, RELOADS, Reload, reload_list};
 pub use settings::{
     Api, ApiV1, Auth, Dialect, ECHO_PATH, KeyPolicy, Listener, Login, Settings, Shard, Shards, SlowPolicy, Transport,
 };

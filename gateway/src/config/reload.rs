@@ -56,6 +56,7 @@ pub const RELOADS: &[&str] = &[
     "nodes.backoff.base_delay",
     "nodes.backoff.factor",
     "nodes.backoff.jitter",
+    "kafka.job_age_ms_max",
     "log.level",
     "listener.login",
     "listener.origins",
@@ -66,6 +67,9 @@ pub const RELOADS: &[&str] = &[
     "listener.heartbeat_ms_max",
     "listener.linger_ms_max",
 ];
+
+/// Properties of librdkafka that it takes over while it runs: `kafka.client` has them by these names.
+pub const CREDENTIALS: [&str; 2] = ["sasl.username", "sasl.password"];
 
 /// One key that differs; values as in TOML, secrets hidden.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +106,11 @@ impl Config {
         for (place, old, new) in differing(&old, &new, &partners) {
             let key = place.join();
             let change = Change { key, old: old.shown(), new: new.shown() };
-            if reloads(&place.name()) && place.has_table(&merged) && place.has_table(&whole) {
+            let known = old.plain.is_some() && new.plain.is_some();
+            if (reloads(&place.name()) || (known && place.is_credential()))
+                && place.has_table(&merged)
+                && place.has_table(&whole)
+            {
                 place.put(&mut merged, new.plain);
                 applied.push(change);
             } else {
@@ -170,6 +178,12 @@ impl Place {
             Some(at) => format!("listener[{at}].{}", self.names.join(".")),
             None => self.name(),
         }
+    }
+
+    /// Whether it is one of [`CREDENTIALS`].
+    fn is_credential(&self) -> bool {
+        matches!(&self.names[..], [kafka, client, name]
+            if kafka == "kafka" && client == "client" && CREDENTIALS.contains(&name.as_str()))
     }
 
     /// Whether the table of the key is there: one that comes or goes does so as a whole. Listeners have their partners.
@@ -266,6 +280,7 @@ fn lost_and_found(old: &Settings, new: &Settings, partners: &[Option<usize>]) ->
 
 /// The list of `docs/configuration.md`: the keys that are taken over, in the order of the file.
 pub fn reload_list() -> String {
-    let keys = KEYS.iter().filter(|key| RELOADS.contains(&key.name));
-    keys.map(|key| format!("`{}`", key.name)).collect::<Vec<_>>().join(", ")
+    let keys = KEYS.iter().filter(|key| RELOADS.contains(&key.name)).map(|key| format!("`{}`", key.name));
+    let of_kafka = CREDENTIALS.iter().map(|name| format!("`{name}` in `kafka.client`"));
+    keys.chain(of_kafka).collect::<Vec<_>>().join(", ")
 }

@@ -93,6 +93,28 @@ fn keys_of_tokens_and_who_may_call_change_at_once() {
 }
 
 #[test]
+fn of_kafka_the_credentials_change_at_once_where_there_were_some() {
+    let kafka = |age: u32, client: &str| {
+        format!("{OPEN}[kafka]\nbrokers = [\"127.0.0.1:1\"]\njob_age_ms_max = {age}\n[kafka.client]\n{client}")
+    };
+    let old = kafka(0, "\"sasl.username\" = \"u\"\n\"sasl.password\" = \"old sesame\"\n\"client.id\" = \"a\"\n");
+    let new = kafka(5, "\"sasl.username\" = \"v\"\n\"sasl.password\" = \"new sesame\"\n\"client.id\" = \"b\"\n");
+    let (config, applied, restart) = reload(&old, &new);
+    let names = |lines: &[String]| {
+        lines.iter().filter_map(|line| Some(line.split_once(": ")?.0.to_owned())).collect::<Vec<_>>()
+    };
+    let taken = ["kafka.client.sasl.password", "kafka.client.sasl.username", "kafka.job_age_ms_max"];
+    assert_eq!(
+        (names(&applied), names(&restart)),
+        (taken.map(String::from).to_vec(), vec!["kafka.client.client.id".to_owned()])
+    );
+    assert!(!applied.concat().contains("sesame"), "{applied:?}");
+    assert_eq!(config, load(&new.replace("\"b\"", "\"a\"")));
+    let (_, applied, restart) = reload(&kafka(0, ""), &old);
+    assert_eq!((applied.len(), restart.len()), (0, 3), "without any the client asks for none: {restart:?}");
+}
+
+#[test]
 fn secrets_change_and_are_not_shown() {
     let old = OPEN.replace("auth = \"none\"", "tokens = [\"0123456789abcdef\"]");
     let (config, applied, restart) = reload(&old, &old.replace("0123", "4567"));

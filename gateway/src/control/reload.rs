@@ -82,6 +82,9 @@ fn take_over(app: &App, machine: &RefCell<Machine>, outside: &Outside, config: &
     if config.settings.api.auth != app.config().settings.api.auth {
         ready::warn_of_open_doors(app, config);
     }
+    if let (Some(kafka), Some(settings)) = (app.kafka.get(), &config.settings.kafka) {
+        kafka.reload(settings);
+    }
     app.live.replace(config.clone());
 }
 

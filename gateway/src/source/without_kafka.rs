@@ -66,6 +66,11 @@ impl Kafka {
     }
 
     /// Cannot be called.
+    pub fn reload(&self, _: &config::Kafka) {
+        match *self {}
+    }
+
+    /// Cannot be called.
     pub fn stats(&self) -> &KafkaStats {
         match *self {}
     }

@@ -5,7 +5,8 @@ use std::net::TcpListener;
 use xtask::kafka::Broker;
 
 use crate::world::{
-    Wire, Writer, broker, client, folder, gateway, grow, jars, room_job, source, topic, unready, until_state,
+    Wire, Writer, broker, client, configuration, folder, gateway, grow, jars, room_job, source, topic, unready,
+    until_state,
 };
 
 #[test]
@@ -74,4 +75,37 @@ fn an_unreachable_broker_and_refused_credentials_are_told_and_mend_themselves() 
     until_state(&gateway, "consuming");
     Writer::new(&broker, "jobs").put(&room_job("r", "in"));
     client.expect_push(1000, "in");
+}
+
+#[test]
+fn credentials_that_a_reload_brings_let_a_refused_gateway_in_without_a_restart() {
+    let Some(jars) = jars() else { return };
+    let folder = folder("rotating");
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    let properties = with_password("right").replace("{PORT2}", &port.to_string());
+    let broker = Broker::start(jars, &folder, &properties).and_then(Broker::guarded).expect("a broker");
+    broker.create_topic("jobs", 1).expect("a topic");
+    let credentials = |password: &str| {
+        format!(
+            "[kafka.client]\n\"security.protocol\" = \"sasl_plaintext\"\n\"sasl.mechanism\" = \"PLAIN\"\n\
+             \"sasl.username\" = \"halley\"\n\"sasl.password\" = \"{password}\"\n"
+        )
+    };
+    let address = format!("127.0.0.1:{port}");
+    let gateway = unready(&address, "jobs", &credentials("old"));
+    until_state(&gateway, "refused");
+    let mut client = client(&gateway, "k", "r");
+    std::fs::write(gateway.folder().join("halley.toml"), configuration(&address, "jobs", &credentials("right")))
+        .expect("written");
+    let answer = gateway.call("POST", "/v1/reload", "", "");
+    assert_eq!((answer.status, answer.json()["applied"].as_array().map(Vec::len)), (200, Some(1)), "{}", answer.body);
+    assert!(!answer.body.contains("right"), "{}", answer.body);
+    until_state(&gateway, "consuming");
+    Writer::new(&broker, "jobs").put(&room_job("r", "in"));
+    client.expect_push(1000, "in");
+    // The producer too: what a call pushes goes through the broker.
+    gateway.curl("/goim/push/room?operation=1000&type=a&room=b", "nobody");
+    let push = serde_json::json!({ "target": { "room": "r" }, "operation": 1000, "payload": { "text": "through" } });
+    gateway.push(&push);
+    client.expect_push(1000, "through");
 }

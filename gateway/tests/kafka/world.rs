@@ -68,11 +68,16 @@ pub(crate) fn gateway(broker: &Broker, topic: &str, lines: &str) -> Gateway {
 
 /// The same without waiting for the broker.
 pub(crate) fn unready(address: &str, topic: &str, lines: &str) -> Gateway {
+    Gateway::start(&configuration(address, topic, lines))
+}
+
+/// What such a gateway is configured with.
+pub(crate) fn configuration(address: &str, topic: &str, lines: &str) -> String {
     let open = "login = \"open\"\noutbox_bytes_max = 33554432\n";
     let listeners = LISTENERS.replace("login = \"open\"\n", open);
-    Gateway::start(&format!(
+    format!(
         "{OPEN}[shard]\nroom_pending_bytes_max = 67108864\n{listeners}[kafka]\nbrokers = [\"{address}\"]\ntopic = \"{topic}\"\n{lines}"
-    ))
+    )
 }
 
 pub(crate) fn source(gateway: &Gateway) -> Value {

@@ -43,7 +43,7 @@ pub(crate) struct Gateway {
     pub(crate) api_v1: Option<SocketAddr>,
     /// Standard error so far.
     log: Arc<Mutex<String>>,
-    _folder: Option<TempDir>,
+    folder: Option<TempDir>,
 }
 
 impl Gateway {
@@ -99,8 +99,14 @@ impl Gateway {
             api_v1: ready.get("api_v1").map(address),
             child,
             log,
-            _folder: folder,
+            folder,
         }
+    }
+
+    /// Where its configuration lies.
+    #[allow(dead_code, reason = "some of the tests write it again")]
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.as_ref().expect("started with a file").path()
     }
 
     pub(crate) fn tcp(&self) -> SocketAddr {

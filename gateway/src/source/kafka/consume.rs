@@ -43,6 +43,8 @@ pub(super) struct Consume {
     desk: Desk,
     queues: BTreeMap<i32, Queue>,
     due: Due,
+    /// Of the credentials that it has.
+    renewed: u64,
 }
 
 /// Partitions that are to be read, each from its offset, until reading them has begun.
@@ -119,13 +121,16 @@ impl Consume {
         let ids = Remembered::new(limits::PUSH_IDS_MAX, limits::PUSH_ID_MS_MAX);
         let begun = Instant::now();
         let desk = Desk { shared: Arc::clone(&shared), producer, dispatch, format, ids, begun, untold: 0, told: None };
-        Self { shared, consumer, desk, queues: BTreeMap::new(), due: Due::default() }
+        Self { shared, consumer, desk, queues: BTreeMap::new(), due: Due::default(), renewed: 0 }
     }
 
     /// Until the gateway stops.
     pub(super) fn run(mut self) {
         while !self.shared.stopped() {
             self.start_partitions();
+            if let Some(credentials) = self.shared.renewed.since(&mut self.renewed) {
+                credentials.set(self.consumer.client());
+            }
             // Errors come here, and go to the ear; records come through the partitions' own queues.
             while self.consumer.poll(Duration::ZERO).is_some() {}
             let (desk, mut busy, mut blocked) = (&mut self.desk, false, false);
@@ -291,7 +296,7 @@ impl Desk {
     fn dispatch(&mut self, job: &Held, at: &Partition) -> bool {
         let stats = &self.shared.stats;
         let late_ms = job.timestamp_ms.map_or(0, |timestamp| late_ms(now_ms(), timestamp));
-        let age_max = i64::from(self.shared.settings.job_age_ms_max);
+        let age_max = i64::from(self.shared.job_age_ms_max.load(Ordering::Relaxed));
         at.late_ms.store(late_ms, Ordering::Relaxed);
         if age_max > 0 && late_ms > age_max {
             stats.expired.add(1);

@@ -14,6 +14,7 @@
 
 mod client;
 mod consume;
+mod credentials;
 mod nodes;
 mod position;
 mod produce;
@@ -23,7 +24,7 @@ mod watch;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -44,6 +45,7 @@ pub use produce::{ProduceError, Pusher};
 
 use client::Ear;
 use consume::Consume;
+use credentials::{Credentials, Renewed};
 use nodes::{Neighbours, NodesThread};
 use position::{PositionFile, Positions};
 use produce::{Deliveries, Producer};
@@ -74,9 +76,21 @@ struct Shared {
     /// From the watch to the consumer: read this partition from this offset.
     starts: Mutex<Vec<(i32, i64)>>,
     file: Option<Mutex<PositionFile>>,
+    renewed: Renewed,
+    /// `kafka.job_age_ms_max` now.
+    job_age_ms_max: AtomicU32,
 }
 
 impl Shared {
+    /// The settings, with the credentials in force.
+    fn settings_now(&self) -> config::Kafka {
+        let mut settings = self.settings.clone();
+        if let Some(credentials) = self.renewed.now() {
+            credentials.put(&mut settings);
+        }
+        settings
+    }
+
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Acquire)
     }
@@ -136,6 +150,8 @@ impl Kafka {
             stop: AtomicBool::new(false),
             starts: Mutex::default(),
             file,
+            renewed: Renewed::new(settings),
+            job_age_ms_max: AtomicU32::new(settings.job_age_ms_max),
         });
         let system = |error: io::Error| format!("kafka: {error}");
         let deliveries = Arc::new(Deliveries::new().map_err(system)?);
@@ -207,6 +223,18 @@ impl Kafka {
                 None => Ok(()),
                 Some(sent) => sent?.await.unwrap_or(Err(ProduceError::Away)).map(drop),
             }
+        }
+    }
+
+    /// Goes on by what of these settings needs no restart: credentials, for the next authentication, and how old a job
+    /// may be.
+    pub fn reload(&self, settings: &config::Kafka) {
+        self.shared.job_age_ms_max.store(settings.job_age_ms_max, Ordering::Relaxed);
+        if let Some(credentials) = Credentials::of(settings)
+            && self.shared.renewed.renew(&credentials).is_some()
+        {
+            // The threads that read look for themselves.
+            self.producer.renew(&credentials);
         }
     }
 

@@ -141,6 +141,8 @@ pub(super) struct NodesThread {
     /// Failures so far: after each all is told again.
     failed: u64,
     told_reject: Option<Instant>,
+    /// Of the credentials that it has.
+    renewed: u64,
 }
 
 impl NodesThread {
@@ -175,12 +177,16 @@ impl NodesThread {
             reading: false,
             failed: 0,
             told_reject: None,
+            renewed: 0,
         })
     }
 
     pub(super) fn run(mut self) {
         while !self.neighbours.leaves() {
             let now = Instant::now();
+            if let Some(credentials) = self.shared.renewed.since(&mut self.renewed) {
+                credentials.set(self.consumer.client());
+            }
             if self.reading {
                 self.read();
             } else if now >= self.next_try {
@@ -252,7 +258,7 @@ impl NodesThread {
     }
 
     fn admin(&self) -> KafkaResult<AdminClient<rdkafka::client::DefaultClientContext>> {
-        AdminClient::from_config(&client::admin(&self.shared.settings))
+        AdminClient::from_config(&client::admin(&self.shared.settings_now()))
     }
 
     /// Small segments, so that what is out of date is soon gone, and a node that starts has little to read.

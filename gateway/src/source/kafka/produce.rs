@@ -13,6 +13,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
+use super::credentials::Credentials;
 use crate::config;
 use crate::control::bell;
 use crate::link::ControlBell;
@@ -132,6 +133,11 @@ impl Producer {
         let client = ThreadedProducer::from_config_and_context(&super::client::producer(settings), clerk)?;
         let (topic, dead_letter_topic) = (settings.topic.clone(), settings.dead_letter_topic.clone());
         Ok(Self { client, topic, dead_letter_topic, stats })
+    }
+
+    /// Authenticates with these from now on.
+    pub(super) fn renew(&self, credentials: &Credentials) {
+        credentials.set(self.client.client());
     }
 
     /// Puts a job into the producer's queue. The outcome comes through the receiver.
