@@ -23,6 +23,7 @@ use crate::slow::SlowArgs;
 use crate::storm::StormArgs;
 use crate::suite::SuiteArgs;
 use crate::target::{Target, Transport};
+use crate::upstream::UpstreamArgs;
 
 /// Measures push gateways, and doubts itself.
 ///
@@ -55,6 +56,8 @@ pub enum Command {
     Slow(Box<SlowArgs>),
     /// Memory of a server for each client that is logged in and does nothing.
     Idle(Box<IdleArgs>),
+    /// Clients say messages: which are acknowledged, how soon, and whether the place has them in order.
+    Upstream(Box<UpstreamArgs>),
     /// Many runs from one file, each against a server of its own, and one page about all.
     Suite(SuiteArgs),
     /// One page about runs that were written with --json, side by side.

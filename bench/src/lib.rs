@@ -6,7 +6,7 @@
 //! meanwhile is read from `/proc` ([`cost`]); whether the numbers mean anything is judged in
 //! [`doubt`]. [`idle`] lets clients do nothing and reads what the server holds for them ([`memory`],
 //! [`kernel`]). In [`churn`], [`storm`] and [`million`] clients come, leave and come back ([`moves`]), or
-//! are very many ([`space`]).
+//! are very many ([`space`]). In [`upstream`] it is the clients who speak.
 #![forbid(unsafe_code)]
 
 pub mod broadcast;
@@ -58,3 +58,4 @@ pub mod storm;
 pub mod suite;
 pub mod tally;
 pub mod target;
+pub mod upstream;

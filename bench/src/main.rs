@@ -16,6 +16,7 @@ use bench::rooms;
 use bench::slow;
 use bench::storm;
 use bench::suite;
+use bench::upstream;
 use clap::Parser;
 
 const DONE: u8 = 0;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     ExitCode::from(status)
 }
 
+// long: an arm for each command
 fn run(command: Command) -> Result<u8, Failure> {
     match command {
         Command::FloorServer { settings } => floor_server::run(&settings).map(|()| DONE).map_err(Failure::Run),
@@ -88,6 +90,12 @@ fn run(command: Command) -> Result<u8, Failure> {
             report.bounds_missed = effect.bounds_missed(arguments.p99_ratio_max);
             report.effect = Some(&effect);
             finish(&arguments.load.run, report, None)
+        }
+        Command::Upstream(arguments) => {
+            let interrupt = Interrupt::catch().map_err(|error| Failure::Surroundings(error.to_string()))?;
+            let report = upstream::upstream(&arguments, &interrupt)?;
+            print!("{}", report.table());
+            Ok(status(report.valid, &report.bounds_missed))
         }
         Command::Idle(arguments) => {
             let interrupt = prepare(&arguments.generator)?;
