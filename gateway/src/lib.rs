@@ -19,3 +19,4 @@ pub mod shard;
 pub mod source;
 pub mod stats;
 pub mod tls;
+pub mod upstream;

@@ -11,6 +11,7 @@ use crate::limits;
 use crate::order::{Order, Report};
 use crate::sabotage::{Bug, planted};
 use crate::stats::ShardStats;
+use crate::upstream::{Answer, UpstreamLink};
 
 mod parked;
 
@@ -41,6 +42,8 @@ pub struct ShardLink {
     /// Members of each of the shard's rooms in the whole process, for heartbeat replies: written by
     /// control about once a second, indexed by the shard's room index.
     pub room_online: Box<[AtomicU32]>,
+    /// What the shard and the upstream thread share, where messages are passed on.
+    pub upstream: Option<UpstreamLink>,
 }
 
 impl ShardLink {
@@ -70,7 +73,14 @@ impl ShardLink {
             bell: OnceLock::new(),
             stats: ShardStats::default(),
             room_online: bytemuck::zeroed_slice_box(rooms_max),
+            upstream: None,
         }
+    }
+
+    /// The same with queues for messages that are passed on.
+    #[must_use]
+    pub fn with_upstream(self, upstream: UpstreamLink) -> Self {
+        Self { upstream: Some(upstream), ..self }
     }
 
     // ---- dispatch and control ----
@@ -147,6 +157,14 @@ impl ShardLink {
         }
     }
 
+    /// Puts the answer to a message that was passed on, and wakes the shard.
+    pub fn put_answer(&self, answer: Answer) {
+        if let Some(upstream) = &self.upstream {
+            upstream.put_answer(answer);
+            self.wake();
+        }
+    }
+
     /// Wakes the shard if it sleeps.
     pub fn wake(&self) {
         if self.parked.take()
@@ -214,7 +232,8 @@ impl ShardLink {
     pub fn park(&self, owing: bool) -> bool {
         self.parked.park_unless(|| {
             let orders_wait = !self.orders.is_empty() || !self.pushes.is_empty();
-            let orders_wait = orders_wait && !planted(Bug::ParkWithoutLook);
+            let answers_wait = self.upstream.as_ref().is_some_and(UpstreamLink::has_answers);
+            let orders_wait = (orders_wait || answers_wait) && !planted(Bug::ParkWithoutLook);
             orders_wait || owing && self.owes.are_collected()
         })
     }

@@ -21,6 +21,7 @@ macro_rules! bugs {
 bugs! {
     AcceptsIgnored: "pushes to all reach connections that do not accept the operation",
     AnswerForgotten: "a question's buffer is not given back when its connection is closing",
+    AnswerHoldsSlot: "a connection's slot is held for messages that have their answers",
     CompletionLeft: "the last completion of a batch is left in the queue",
     ConnectionGenerationIgnored: "a direct push reaches whoever has the slot now",
     CreditLost: "the place taken for a push that was refused elsewhere is not given back",

@@ -1,12 +1,14 @@
 //! A shard's counters: written by the shard alone, read by anybody at any time.
 
 mod pool;
+mod upstream;
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::reason::{CloseReason, DropReason, Handshake, Reject};
 
 pub use pool::{Fill, Pool};
+pub use upstream::UpstreamStats;
 
 /// A counter or gauge with one writer.
 #[derive(Debug, Default)]
@@ -202,6 +204,8 @@ pub struct ShardStats {
     pub delivery_us: Spread,
     /// The same of deliveries of Kafka's records, from the record's timestamp.
     pub record_delivery_us: Spread,
+    /// What is passed on.
+    pub upstream: UpstreamStats,
     balance: Published,
 }
 

@@ -9,6 +9,7 @@ use super::layers::Sources;
 use super::settings::{Auth, Dialect, Listener, Login, Settings, Shards, Transport};
 use super::tls::Tls;
 use super::tokens::Token;
+use super::upstream::{Operations, Upstream};
 use crate::tls::{Problem, Speaks};
 use crate::{identity, limits};
 
@@ -24,12 +25,16 @@ pub(super) const JWT_KEYS_MAX: usize = 64;
 /// Tokens of the API: each call is compared with all of them.
 pub(super) const TOKENS_MAX: usize = 256;
 
+/// Entries of `upstream.operations`: every packet that is none of goim's is compared with them.
+pub(super) const UPSTREAM_OPERATIONS_MAX: usize = 64;
+
 /// Checks every rule; the first one broken is the error.
 pub(super) fn check(settings: &Settings, sources: &Sources) -> Result<(), ConfigError> {
     let check = Check { settings, sources };
     check.ranges()?;
     check.api()?;
     check.kafka()?;
+    check.upstream()?;
     check.listeners()?;
     check.jwt()?;
     check.hooks()?;
@@ -249,6 +254,54 @@ impl Check<'_> {
             Err(name) => self.wrong("kafka.client", format!("{name} has no plain value: write \"{name}\" = \"…\"")),
             Ok(_) => crate::source::kafka::check(kafka).or_else(|(key, problem)| self.wrong(key, problem)),
         }
+    }
+
+    fn upstream(&self) -> Result<(), ConfigError> {
+        let Some(upstream) = &self.settings.upstream else { return Ok(()) };
+        self.upstream_place(upstream)?;
+        let operations = &upstream.operations;
+        if operations.is_empty() || operations.len() > UPSTREAM_OPERATIONS_MAX {
+            let problem = format!("{} entries: use 1 to {UPSTREAM_OPERATIONS_MAX}, such as [4]", operations.len());
+            return self.wrong("upstream.operations", problem);
+        }
+        let own = |range: &&Operations| range.first < 18 && (range.first, range.last) != (4, 4);
+        if let Some(range) = operations.iter().find(own) {
+            let problem = format!("{} has a meaning of its own in goim: use 4, and 18 and above", range.first);
+            return self.wrong("upstream.operations", problem);
+        }
+        let bytes = halley_protocol::packet::BODY_BYTES_MAX as u64;
+        self.range("upstream.message_bytes_max", upstream.message_bytes_max.into(), 1, bytes)?;
+        self.range("upstream.messages_per_second_max", upstream.messages_per_second_max.into(), 0, 1_000_000)?;
+        self.range("upstream.messages_burst_max", upstream.messages_burst_max.into(), 1, 1_000_000)?;
+        self.range("upstream.connection_in_flight_max", upstream.connection_in_flight_max.into(), 1, 1024)?;
+        self.range("upstream.in_flight_max", upstream.in_flight_max.into(), 64, 1 << 20)?;
+        self.range("upstream.answer_ms_max", upstream.answer_ms_max.into(), 100, 600_000)?;
+        self.range("upstream.requests_max", upstream.requests_max.into(), 1, 256)?;
+        self.range("upstream.batch_messages_max", upstream.batch_messages_max.into(), 1, 1024)
+    }
+
+    fn upstream_place(&self, upstream: &Upstream) -> Result<(), ConfigError> {
+        let Upstream { kafka_topic: topic, url, .. } = upstream;
+        match (topic.is_empty(), url.is_empty()) {
+            (true, true) => {
+                return self.wrong("upstream", "says not where messages go: set kafka_topic or url");
+            }
+            (false, false) => {
+                return self.wrong("upstream.url", "kafka_topic is set too, and messages go to one place: remove one");
+            }
+            _ => {}
+        }
+        if topic.is_empty() {
+            return crate::upstream::check_url(url).or_else(|problem| self.wrong("upstream.url", problem));
+        }
+        let Some(kafka) = &self.settings.kafka else {
+            return self.wrong("upstream.kafka_topic", "needs a broker: add a table [kafka] with brokers");
+        };
+        let taken = [&kafka.topic, &kafka.dead_letter_topic, &kafka.nodes_topic];
+        if taken.contains(&topic) {
+            return self.wrong("upstream.kafka_topic", "is a topic of [kafka] with other records: name another");
+        }
+        Ok(())
     }
 
     fn listeners(&self) -> Result<(), ConfigError> {

@@ -221,6 +221,46 @@ pub const KEYS: &[Key] = &[
         "Properties of librdkafka by their names, such as `\"security.protocol\"`; those that Halley's promises rest on are refused.",
     ),
     key(
+        "upstream.kafka_topic",
+        "\"\"",
+        "Topic that messages of clients are produced to, on the brokers of `[kafka]` ([upstream](upstream.md)). Without `[upstream]` they get goim's empty reply.",
+    ),
+    key(
+        "upstream.url",
+        "\"\"",
+        "Or an endpoint that they are posted to, such as `\"http://127.0.0.1:8000/messages\"`.",
+    ),
+    key("upstream.authorization", "\"\"", "Value of the header `Authorization` of these requests; empty: none."),
+    key(
+        "upstream.operations",
+        "[4]",
+        "Operations that are messages: numbers, and ranges such as `\"1000-1999\"`, of 4 and from 18 up.",
+    ),
+    key("upstream.message_bytes_max", "4096", "Bytes of a message; a longer one is refused (`too-large`)."),
+    key(
+        "upstream.messages_per_second_max",
+        "10",
+        "Messages of a connection a second; more are refused (`rate`). 0: as many as it likes.",
+    ),
+    key("upstream.messages_burst_max", "50", "Messages of a connection at once after a pause."),
+    key(
+        "upstream.connection_in_flight_max",
+        "32",
+        "Messages of a connection that wait for their answers; more are refused (`in-flight`).",
+    ),
+    key(
+        "upstream.in_flight_max",
+        "16384",
+        "Messages of the process that wait for their answers, an equal part for each shard; more are refused (`queue-full`).",
+    ),
+    key(
+        "upstream.answer_ms_max",
+        "5000",
+        "How long the place may take for a message, and before that a message may wait for its request; then it is refused (`time-out`).",
+    ),
+    key("upstream.requests_max", "8", "HTTP: requests at a time, each on a connection of its own."),
+    key("upstream.batch_messages_max", "64", "HTTP: messages of one request."),
+    key(
         "log.format",
         "\"auto\"",
         "`json` or `text`: one line per event on standard error. `auto`: entries of systemd's journal where standard error leads to it, else `json`.",

@@ -16,6 +16,7 @@ mod reload;
 mod settings;
 mod tls;
 mod tokens;
+mod upstream;
 
 pub use bind::Bind;
 pub use capacity::{Host, Plan};
@@ -34,6 +35,7 @@ pub use settings::{
 };
 pub use tls::{CertificateFiles, ClientAuth, Tls, TlsVersion};
 pub use tokens::{HashedToken, Scope, Token, TokenHash};
+pub use upstream::{Operations, Upstream};
 
 /// A configuration that can be started: every value present, in its range, and fitting the others.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +87,9 @@ impl Config {
         }
         if let Some(kafka) = &mut settings.kafka {
             kafka.hide_secrets(HIDDEN);
+        }
+        if let Some(upstream) = settings.upstream.as_mut().filter(|upstream| !upstream.authorization.is_empty()) {
+            upstream.authorization = HIDDEN.into();
         }
         settings
     }

@@ -45,6 +45,19 @@ fn what_can_change_does_and_what_cannot_is_named_and_stays() {
 }
 
 #[test]
+fn a_place_for_messages_comes_and_goes_with_a_restart_and_its_rates_change_without_one() {
+    let upstream = |lines: &str| format!("{OPEN}[upstream]\nurl = \"http://127.0.0.1:1/\"\n{lines}");
+    let (config, applied, restart) = reload(OPEN, &upstream("messages_burst_max = 3"));
+    assert_eq!((config, applied.len()), (load(OPEN), 0));
+    assert!(restart.iter().any(|line| line == "upstream.messages_burst_max: (none) -> 3"), "{restart:?}");
+    let new = upstream("authorization = \"secret\"\nmessages_burst_max = 3\noperations = [4, \"1000-1999\"]");
+    let (config, applied, restart) = reload(&upstream(""), &new);
+    assert_eq!(applied, ["upstream.messages_burst_max: 50 -> 3", "upstream.operations: [4] -> [4, \"1000-1999\"]"]);
+    assert_eq!(restart, ["upstream.authorization: \"\" -> \"(hidden)\""]);
+    assert_eq!(config.settings.upstream.expect("it is there").messages_burst_max, 3);
+}
+
+#[test]
 fn listeners_are_told_apart_by_their_addresses() {
     let swapped = format!("[api]\nauth = \"none\"\n{SECOND}origins = [\"https://a\"]\n{}", &OPEN[20..]);
     let (config, applied, restart) = reload(&format!("{OPEN}{SECOND}"), &swapped);

@@ -13,6 +13,7 @@ use super::log::Log;
 use super::nodes::Nodes;
 use super::tls::Tls;
 use super::tokens::Token;
+use super::upstream::Upstream;
 
 /// The whole file. `None` in a field means that the machine or another key decides.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,6 +63,9 @@ pub struct Settings {
     /// `[kafka]`. `None`: the API dispatches directly.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kafka: Option<Kafka>,
+    /// `[upstream]`. `None`: messages of clients get goim's empty reply.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Upstream>,
 }
 
 impl Default for Settings {
@@ -87,6 +91,7 @@ impl Default for Settings {
             log: Log::default(),
             listener: Vec::new(),
             kafka: None,
+            upstream: None,
         }
     }
 }

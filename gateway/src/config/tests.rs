@@ -104,6 +104,15 @@ fn errors_name_file_line_key_and_what_would_be_right() {
         (format!("{OPEN}{KAFKA}nodes_topic = \"goim-push-topic\""), &["kafka.nodes_topic", "kafka.topic", "another"]),
         (format!("{OPEN}{KAFKA}node_ms_max = 10"), &["halley.toml:8: kafka.node_ms_max", "1000 to"]),
         (format!("{OPEN}[nodes]\nname = \"a/b\""), &["halley.toml:7: nodes.name", "no slash"]),
+        (format!("{OPEN}[upstream]"), &["halley.toml:6: upstream", "kafka_topic or url"]),
+        (format!("{OPEN}[upstream]\nkafka_topic = \"x\""), &["upstream.kafka_topic", "[kafka]"]),
+        (format!("{OPEN}{KAFKA}[upstream]\nkafka_topic = \"goim-push-topic\""), &["upstream.kafka_topic", "another"]),
+        (format!("{OPEN}{URL}kafka_topic = \"x\""), &["halley.toml:7: upstream.url", "one place"]),
+        (format!("{OPEN}[upstream]\nurl = \"hooks/x\""), &["halley.toml:7: upstream.url", "http://HOST"]),
+        (format!("{OPEN}{URL}operations = [4, \"7-3\"]"), &["halley.toml:8: upstream.operations", "1000-1999"]),
+        (format!("{OPEN}{URL}operations = [12]"), &["halley.toml:8: upstream.operations", "12 has a meaning"]),
+        (format!("{OPEN}{URL}operations = []"), &["upstream.operations", "1 to 64"]),
+        (format!("{OPEN}{URL}message_bytes_max = 4097"), &["halley.toml:8: upstream.message_bytes_max", "1 to 4096"]),
         (listener("path = \"sub\""), &["listener[0].path", "\"/sub\""]),
         (listener("origins = [\"https://a\"]"), &["listener[0].origins", "transport = \"ws\""]),
         (listener("outbox_bytes_max = 16000"), &["listener[0].outbox_bytes_max", "shard.run_bytes_max", "16384"]),
@@ -320,6 +329,7 @@ fn flatten(prefix: &str, value: &toml::Value, out: &mut BTreeSet<(String, String
     }
 }
 
+const URL: &str = "[upstream]\nurl = \"http://127.0.0.1:1/\"\n";
 const KAFKA: &str = "[kafka]\nbrokers = [\"127.0.0.1:1\"]\n";
 
 #[test]
@@ -340,6 +350,7 @@ fn every_key_is_documented_with_its_default() {
         listener: vec![Listener { tls: Some(tls), heartbeat_ms_max: Some(1), ..Listener::default() }],
         api_v1: Some(ApiV1::default()),
         kafka: Some(Kafka { client, ..Kafka::default() }),
+        upstream: Some(Upstream::default()),
         jwt: Jwt { keys: vec![JwtKey::default()], ..Jwt::default() },
         ..Settings::default()
     };

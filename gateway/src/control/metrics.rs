@@ -6,6 +6,7 @@ mod document;
 mod families;
 mod kafka;
 mod process;
+mod upstream;
 
 use std::fmt;
 use std::sync::Arc;

@@ -9,12 +9,14 @@ use tuning::{Demand, Report, Tree, Weight};
 
 use super::app::App;
 use crate::config::{Auth, Config, ECHO_PATH, Transport};
-use crate::limits::ECHO_HELD_BYTES_MAX;
+use crate::limits::{ECHO_HELD_BYTES_MAX, UPSTREAM_BUFFERS_MAX};
+use crate::upstream::Message;
 
 /// Logs limits and warnings, then the ready line, then, in `--dev`, what to try.
 pub(super) fn announce(app: &App) {
     let config = app.config();
     limits(&config);
+    upstream(&config);
     host(&config);
     warn_of_open_doors(app, &config);
     // One JSON line in every log format: programs wait for it.
@@ -80,6 +82,17 @@ fn limits(config: &Config) {
         idle_connections_user_bytes = u64::from(plan.connections_max) * tuning::USER_BYTES,
         idle_connections_kernel_bytes = u64::from(plan.connections_max) * tuning::KERNEL_BYTES,
     );
+}
+
+/// Where messages of clients go, and what of them can wait in memory.
+fn upstream(config: &Config) {
+    /// What is kept of a message beside its body, about: key, rooms, and what the place's client needs.
+    const BESIDE: u64 = 1024;
+    let Some(upstream) = &config.settings.upstream else { return };
+    let place = if upstream.is_http() { &upstream.url } else { &upstream.kafka_topic };
+    let buffers = u64::from(config.plan.shards) * (UPSTREAM_BUFFERS_MAX * size_of::<Message>()) as u64;
+    let waiting = u64::from(upstream.in_flight_max) * (u64::from(upstream.message_bytes_max) + BESIDE);
+    tracing::info!(event = "upstream", place, messages_bytes_max = buffers + waiting);
 }
 
 /// What this host lacks for the connections configured, by the rules of `halley-tune`. Developers are told only of what

@@ -8,18 +8,29 @@ use std::sync::mpsc;
 use halley_ring::RingSettings;
 
 use super::start::StartError;
-use crate::config::{Config, Dialect, ECHO_PATH, SlowPolicy, Transport};
+use crate::config::{Config, Dialect, ECHO_PATH, SlowPolicy, Transport, Upstream};
 use crate::ids::ShardIndex;
 use crate::limits;
 use crate::link::{ControlBell, ShardLink};
 use crate::shard::{self, AcceptRate, ListenerSettings, Reloadable, ShardSettings, ShardStart};
+use crate::upstream::{Rules, UpstreamLink};
 
 /// The body of a shard's thread; it returns after [`crate::order::Report::Drained`].
 pub type RunShard = fn(ShardStart);
 
 /// Queues and counters of every shard.
-pub fn links(config: &Config) -> Arc<[Arc<ShardLink>]> {
-    (0..config.plan.shards).map(|_| Arc::new(ShardLink::new(limits::SHARD_ROOMS_MAX))).collect()
+///
+/// `upstream` is the bell of the upstream thread, where there is one.
+pub fn links(config: &Config, upstream: Option<&Arc<ControlBell>>) -> Arc<[Arc<ShardLink>]> {
+    let in_flight_max = config.settings.upstream.as_ref().map(|it| it.shard_in_flight_max(config.plan.shards));
+    let link = || {
+        let link = ShardLink::new(limits::SHARD_ROOMS_MAX);
+        match (in_flight_max, upstream) {
+            (Some(max), Some(bell)) => link.with_upstream(UpstreamLink::new(max, Arc::clone(bell))),
+            _ => link,
+        }
+    };
+    (0..config.plan.shards).map(|_| Arc::new(link())).collect()
 }
 
 /// Starts a thread for each shard on its CPU, and returns when all serve or one does not.
@@ -104,7 +115,19 @@ fn shard(config: &Config, index: ShardIndex, listeners: &Arc<[ListenerSettings]>
         outbox_entries_max: shard.outbox_entries_max,
         partials_max: shard.partials_max,
         sends_per_turn_max: shard.sends_per_turn_max,
+        upstream: config.settings.upstream.as_ref().map(|it| Arc::new(rules(it))),
         ..ShardSettings::new(index, config.plan.connections_of(index.0.into()), Arc::clone(listeners))
+    }
+}
+
+/// What is passed on, and how much of it.
+fn rules(upstream: &Upstream) -> Rules {
+    Rules {
+        operations: upstream.operations.iter().map(|range| (range.first, range.last)).collect(),
+        message_bytes_max: upstream.message_bytes_max,
+        per_second: upstream.messages_per_second_max,
+        burst: upstream.messages_burst_max,
+        connection_in_flight_max: upstream.connection_in_flight_max,
     }
 }
 

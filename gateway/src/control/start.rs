@@ -36,6 +36,7 @@ use crate::order::DrainPlan;
 use crate::source::kafka::Kafka;
 use crate::source::nodes::NodeCommand;
 use crate::tls::{self, Everywhere, InForce};
+use crate::upstream;
 
 /// Entries of control's ring.
 const RING_ENTRIES: u32 = 256;
@@ -66,6 +67,9 @@ pub enum StartError {
     /// Kafka does not start.
     #[error("{0}")]
     Kafka(String),
+    /// Messages of clients cannot be passed on.
+    #[error("{0}")]
+    Upstream(String),
     /// A certificate or key has changed since the configuration was read.
     #[error(transparent)]
     Tls(#[from] tls::Problem),
@@ -95,13 +99,16 @@ pub fn run(config: Config, outside: Outside, run_shard: RunShard) -> Result<(), 
     let sockets = Sockets::listen(&config.settings)?;
     let bound = sockets.bound(&config.settings).map_err(system("reading a bound address"))?;
     let bell = Arc::new(new_bell().map_err(system("making an eventfd"))?);
-    let links = shards::links(&config);
+    let upstream = config.settings.upstream.as_ref().map(|_| new_bell().map(Arc::new)).transpose();
+    let upstream = upstream.map_err(system("making an eventfd"))?;
+    let links = shards::links(&config, upstream.as_ref());
     let mut runtime = runtime().map_err(|cause| SetupError::new("making control's ring", cause))?;
     shards::start(&config, &configs, sockets.listeners, &links, &bell, run_shard)?;
     let (app, machine, commands) = assemble(config, bound, links, bell, in_force);
     runtime.block_on(async {
         machine::spawn(&machine, commands).map_err(system("waiting on an eventfd"))?;
         start_kafka(&app, &machine)?;
+        start_upstream(&app, upstream)?;
         let v1 = sockets.api_v1.map(|socket| (socket, api::v1::router(&app)));
         let doors = [(sockets.api, api::router(&app))].into_iter().chain(v1).collect();
         serve(&app, &machine, signals, (doors, sockets.own), Arc::new(outside)).await
@@ -232,6 +239,19 @@ fn start_kafka(app: &App, machine: &Rc<RefCell<Machine>>) -> Result<(), StartErr
     let first = app.kafka.set(kafka).is_ok();
     assert!(first, "started once");
     Ok(())
+}
+
+/// Starts to pass messages of clients on, if a place is configured.
+fn start_upstream(app: &App, bell: Option<Arc<ControlBell>>) -> Result<(), StartError> {
+    let config = app.config();
+    let (Some(settings), Some(bell)) = (&config.settings.upstream, bell) else { return Ok(()) };
+    let shared = upstream::Shared {
+        directory: Arc::clone(&app.directory),
+        links: Arc::clone(&app.links),
+        node: api::this_node(app).name,
+    };
+    let kafka = config.settings.kafka.as_ref();
+    upstream::start(settings, kafka, shared, bell, config.plan.cpus.clone()).map_err(StartError::Upstream)
 }
 
 async fn serve(

@@ -274,6 +274,7 @@ impl<R: Ring> Shard<R> {
         if self.tick >= drain.deadline {
             for slot in (0..self.table.used()).map(Slot) {
                 self.cut(slot, CloseReason::Drain);
+                self.forget_answers(slot);
             }
         }
         let pushes = self.has_pushes() || self.link.has_pushes();
@@ -282,7 +283,9 @@ impl<R: Ring> Shard<R> {
         }
         let until = self.told_by_now(&drain).min(drain.cursor + STEP);
         for slot in (drain.cursor..until).map(Slot) {
-            self.end(slot, CloseReason::Drain);
+            if !self.waits_for_answers(slot) {
+                self.end(slot, CloseReason::Drain);
+            }
         }
         drain.cursor = drain.cursor.max(until);
         self.draining = Some(drain);

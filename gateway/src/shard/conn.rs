@@ -42,8 +42,10 @@ pub(super) mod flag {
     pub(in crate::shard) const CLOSE: u32 = 1 << 2;
     /// In flight: a question to control.
     pub(in crate::shard) const ASK: u32 = 1 << 3;
+    /// In flight: messages passed on that have no answer yet.
+    pub(in crate::shard) const UPSTREAM: u32 = 1 << 30;
     /// Everything that must end before the slot is free.
-    pub(in crate::shard) const IN_FLIGHT: u32 = POLL_READ | POLL_WRITE | CLOSE | ASK;
+    pub(in crate::shard) const IN_FLIGHT: u32 = POLL_READ | POLL_WRITE | CLOSE | ASK | UPSTREAM;
     /// On the list of connections to read.
     pub(in crate::shard) const READY: u32 = 1 << 4;
     /// On the list of connections to write.

@@ -19,6 +19,7 @@ use super::conn::{Class, Conn, Phase, flag};
 use super::outbox::SlotList;
 use super::runs::RunIndex;
 use super::tls::Sealed;
+use super::upstream::ANSWERS_PER_TURN_MAX;
 
 /// Members that one room is served before the next one has its turn.
 const ROOM_QUANTUM: u32 = 1024;
@@ -80,7 +81,7 @@ impl Queues {
     pub(super) fn new(slots: u32) -> Self {
         Self {
             writable: VecDeque::with_capacity(slots as usize),
-            replies: VecDeque::with_capacity(2 * slots as usize + super::RECVS_PER_TURN_MAX),
+            replies: VecDeque::with_capacity(2 * slots as usize + super::RECVS_PER_TURN_MAX + ANSWERS_PER_TURN_MAX),
             directs: VecDeque::with_capacity(DIRECTS_MAX),
             all: AllPass { waiting: VecDeque::with_capacity(DIRECTS_MAX), ..AllPass::default() },
             weight: 0,

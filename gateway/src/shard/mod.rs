@@ -34,6 +34,7 @@ mod settings;
 mod thread;
 mod timers;
 mod tls;
+mod upstream;
 mod v1;
 
 #[cfg(test)]
@@ -66,6 +67,7 @@ use self::rooms::Rooms;
 use self::runs::Runs;
 use self::timers::Wheel;
 use self::tls::Tls;
+use self::upstream::Upstream;
 
 /// Most orders carried out in a turn.
 const ORDERS_PER_TURN_MAX: usize = 512;
@@ -99,6 +101,7 @@ pub struct Shard<R: Ring> {
     queues: Queues,
     batch: Batch,
     tls: Tls,
+    upstream: Upstream,
     debts: Debts,
     /// Connections to read, each once.
     ready: SlotList,
@@ -160,6 +163,7 @@ impl<R: Ring> Shard<R> {
             acceptor: Acceptor::new(settings.listeners.len(), settings.accepts_armed_max, settings.accept_rate),
             tls: Tls::new(&settings.listeners, slots, settings.partials_max, &chunks),
             chunks,
+            upstream: Upstream::new(slots, settings.upstream.is_some()),
             accept_sets: AcceptSets::new(),
             rooms: Rooms::new(settings.rooms_max, slots, per_connection),
             runs: Runs::new(runs_max, array_bytes, [settings.pinned_bytes_max, echo_bytes_max]),
@@ -191,7 +195,9 @@ impl<R: Ring> Shard<R> {
         self.tick = u32::try_from(now_ms / u64::from(timers::TICK_MS)).unwrap_or(u32::MAX);
         self.completions();
         let mut busy = self.take_orders();
+        busy |= self.take_answers();
         busy |= self.receive();
+        self.wake_upstream();
         busy |= self.fire_timers();
         self.drain_step();
         busy |= self.flush();
@@ -315,6 +321,7 @@ impl<R: Ring> Shard<R> {
         stats.connections.set(u64::from(self.open));
         stats.rooms.set(u64::from(self.rooms.with_members()));
         stats.pinned_bytes.set(self.runs.pinned_bytes());
+        stats.upstream.in_flight.set(self.upstream.in_flight() as u64);
         stats.turns.add(1);
         self.publish_pools();
         stats.publish_balance();

@@ -87,6 +87,7 @@ impl<R: Ring> Shard<R> {
             operation::SUBSCRIBE => self.subscribe(slot, chunk, request, true),
             operation::UNSUBSCRIBE => self.subscribe(slot, chunk, request, false),
             operation::JOIN | operation::LEAVE | operation::REFRESH if marked => self.ask_control(slot, chunk, request),
+            other if self.passes_on(other) => self.pass_on(slot, chunk, request),
             other => self.reply_to(slot, request, other, &[]),
         }
     }

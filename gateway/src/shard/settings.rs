@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::ids::ShardIndex;
 use crate::limits;
 use crate::sabotage::{Bug, planted};
+use crate::upstream::Rules;
 
 use super::bucket::AcceptRate;
 
@@ -97,6 +98,8 @@ pub struct ShardSettings {
     pub sends_per_turn_max: u32,
     /// Rooms with members in this shard.
     pub rooms_max: u32,
+    /// What is passed on, if anything is.
+    pub upstream: Option<Arc<Rules>>,
 }
 
 /// What a running shard takes over from a configuration read anew, all of it between two packets.
@@ -114,6 +117,8 @@ pub struct Reloadable {
     pub room_pending_bytes_max: u32,
     /// As in [`ShardSettings`].
     pub sends_per_turn_max: u32,
+    /// As in [`ShardSettings`]; there if it was at the start.
+    pub upstream: Option<Arc<Rules>>,
 }
 
 impl ShardSettings {
@@ -126,6 +131,7 @@ impl ShardSettings {
             run_messages_max: self.run_messages_max,
             room_pending_bytes_max: self.room_pending_bytes_max,
             sends_per_turn_max: self.sends_per_turn_max,
+            upstream: self.upstream.clone(),
         }
     }
 
@@ -140,6 +146,7 @@ impl ShardSettings {
         self.run_messages_max = new.run_messages_max;
         self.room_pending_bytes_max = new.room_pending_bytes_max;
         self.sends_per_turn_max = new.sends_per_turn_max;
+        self.upstream.clone_from(&new.upstream);
     }
 
     /// The defaults for a shard of so many connections.
@@ -158,6 +165,7 @@ impl ShardSettings {
             partials_max: 1024,
             sends_per_turn_max: 4096,
             rooms_max: u32::try_from(limits::SHARD_ROOMS_MAX).unwrap_or(u32::MAX),
+            upstream: None,
         }
     }
 

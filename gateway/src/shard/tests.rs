@@ -20,5 +20,6 @@ mod steady;
 mod targets;
 pub(super) mod tls;
 mod tls_endings;
+mod upstream;
 mod v1;
 mod world;

@@ -1,5 +1,6 @@
 //! Sources: where jobs come from besides the API's direct way, each on its own thread.
 
+pub mod cpus;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 #[cfg(not(feature = "kafka"))]

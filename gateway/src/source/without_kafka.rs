@@ -11,6 +11,7 @@ use crate::config;
 use crate::directory::Directory;
 use crate::dispatch::Dispatch;
 use crate::link::ShardLink;
+use crate::upstream::{Envelope, Outcome};
 
 /// Cannot be made.
 #[derive(Debug)]
@@ -87,6 +88,21 @@ impl Kafka {
 
     /// Cannot be called.
     pub fn finish(&self) {
+        match *self {}
+    }
+}
+
+/// Cannot be made.
+pub enum Upstream {}
+
+impl Upstream {
+    /// Refuses.
+    pub fn new(_: &config::Kafka, _: &config::Upstream, _: Arc<[Arc<ShardLink>]>) -> Result<Self, String> {
+        Err("this build has no Kafka".into())
+    }
+
+    /// Cannot be called.
+    pub fn put(&self, _: &Envelope<'_>) -> Outcome {
         match *self {}
     }
 }

@@ -22,3 +22,4 @@ mod support;
 mod systemd;
 mod tls;
 mod tokens;
+mod upstream;

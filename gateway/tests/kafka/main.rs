@@ -15,4 +15,5 @@ mod states;
 #[allow(dead_code, unused_imports, reason = "other tests use the rest of it")]
 #[path = "../support/mod.rs"]
 mod support;
+mod upstream;
 mod world;

@@ -3,6 +3,7 @@
 mod client;
 mod http;
 mod process;
+pub(crate) mod talk;
 
 use std::time::{Duration, Instant};
 

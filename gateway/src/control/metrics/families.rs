@@ -1,6 +1,6 @@
 //! The table of all families. `docs/metrics.md` is written from it.
 
-use super::{Family, Group, Kind, Read, Samples, Scrape, kafka};
+use super::{Family, Group, Kind, Read, Samples, Scrape, kafka, upstream};
 use crate::control::hooks::{Outcome, Subject};
 use crate::reason::{CloseReason, DropReason, Handshake, Reject};
 use crate::stats::{Fill, Pool};
@@ -15,6 +15,7 @@ pub const GROUPS: &[Group] = &[
     Group { title: "The API and the process", families: PROCESS },
     Group { title: "Hooks", families: HOOKS },
     Group { title: "Kafka", families: kafka::FAMILIES },
+    Group { title: "Upstream", families: upstream::FAMILIES },
 ];
 
 const fn counter(name: &'static str, help: &'static str, read: Read) -> Family {

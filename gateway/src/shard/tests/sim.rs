@@ -20,6 +20,7 @@ mod source;
 mod spells;
 mod story;
 mod tables;
+mod upstream;
 
 use self::command::seeds;
 use self::run::{EVENTS, Script, tell};

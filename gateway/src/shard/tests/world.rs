@@ -24,6 +24,7 @@ use crate::payload::Note;
 use crate::reason::{CloseReason, DropReason, Reject};
 use crate::shard::{ListenerSettings, Shard, ShardSettings, Transport, Turn};
 use crate::stats::{Counter, ShardStats};
+use crate::upstream::UpstreamLink;
 
 /// What a world is made of; the listeners are one for TCP and one for WebSocket unless changed.
 pub(super) struct Setup {
@@ -41,6 +42,8 @@ pub(super) struct Setup {
     pub(super) reports_max: usize,
     /// Level, and bytes from which on pushes are compressed.
     pub(super) compression: (u8, usize),
+    /// Messages that each shard may have passed on without their answers; what is passed on is in `shard`.
+    pub(super) in_flight_max: usize,
 }
 
 impl Setup {
@@ -67,6 +70,7 @@ impl Setup {
             control_max: limits::ORDERS_CONTROL_SHARE,
             reports_max: limits::REPORTS_MAX,
             compression: (6, 60),
+            in_flight_max: 64,
         }
     }
 
@@ -76,7 +80,7 @@ impl Setup {
         self
     }
 
-    pub(super) fn shard(mut self, change: impl Fn(&mut ShardSettings)) -> Self {
+    pub(super) fn shard(mut self, change: impl FnOnce(&mut ShardSettings)) -> Self {
         change(&mut self.shard);
         self
     }
@@ -89,11 +93,15 @@ impl Setup {
         let net = SimNet::new(self.listeners.len(), self.seed, self.weather);
         let rooms_max = self.shard.rooms_max as usize;
         let link = || ShardLink::with_places(rooms_max, self.control_max, self.pushes_max, self.reports_max);
-        let links: Arc<[_]> = (0..self.shards).map(|_| Arc::new(link())).collect();
-        let file = std::fs::File::open("/dev/null").expect("a file");
+        let file = std::fs::File::options().write(true).open("/dev/null").expect("a file");
         let bell = Arc::new(ControlBell::new(file.into()));
         let compresses = self.listeners.iter().any(|listener| listener.compression);
         let compression = compresses.then(|| Arc::new(Compression::new(self.compression.0, self.compression.1)));
+        let passing = |link: ShardLink| match &self.shard.upstream {
+            Some(_) => link.with_upstream(UpstreamLink::new(self.in_flight_max, Arc::clone(&bell))),
+            None => link,
+        };
+        let links: Arc<[_]> = (0..self.shards).map(|_| Arc::new(passing(link()))).collect();
         let listeners: Arc<[_]> = self.listeners.into();
         let accepts = self.shard.accepts_armed_max * u16::try_from(listeners.len()).expect("few");
         let shard = |(at, link): (usize, &Arc<ShardLink>)| {
@@ -185,6 +193,8 @@ impl World {
         let (offered, accounted) = stats.law();
         assert_eq!(offered, accounted, "offered = sent + dropped + queued, after every turn");
         assert_eq!(stats.delivery_us.count(), stats.sent.get(), "what was sent was measured, after every turn");
+        let (received, answered) = stats.upstream.law();
+        assert_eq!(received, answered, "received = acknowledged + refused + in flight, after every turn");
         shard.wait(turn);
         turn == Turn::Busy
     }
@@ -346,6 +356,9 @@ impl World {
             assert_eq!((stats.blocked.get(), stats.pinned_bytes.get()), (0, 0), "blocked, pinned");
             assert_eq!((stats.connections.get(), stats.rooms.get()), (0, 0), "connections, rooms");
             shard.assert_empty(self.asks);
+            if let Some(link) = &self.links[at].upstream {
+                assert_eq!(link.in_use(), 0, "messages and answers on their way");
+            }
         }
         assert_eq!((self.directory.connections(), self.directory.rooms()), (0, 0), "the directory");
         assert_eq!((self.directory.addresses(), self.control.pending()), (0, 0), "addresses, questions");
@@ -362,6 +375,7 @@ impl Shard<SimRing> {
         assert_eq!(self.outboxes.in_use(), (0, 0), "outboxes and their entries");
         assert_eq!(self.rooms.in_use(), (0, 0, 0), "memberships, members' blocks, waiting messages");
         assert_eq!(self.asks.len(), asks, "ask buffers");
+        assert_eq!(self.upstream.in_flight(), 0, "messages without answers");
         assert_eq!((self.queues.weight(), self.rooms.waiting_bytes()), (0, 0), "weight of pushes");
         assert_eq!(self.ring.leaked(), 0, "sockets held open by a forgotten poll");
         assert!(self.wheel.is_empty(), "timers");

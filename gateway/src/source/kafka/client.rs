@@ -103,6 +103,17 @@ pub(super) fn producer(settings: &config::Kafka) -> ClientConfig {
     finish(config, settings, &ours)
 }
 
+/// The same for messages of clients, with room for all that may be in flight.
+pub(super) fn upstream(kafka: &config::Kafka, upstream: &config::Upstream) -> ClientConfig {
+    let settings = config::Kafka { produce_ms_max: upstream.answer_ms_max, ..kafka.clone() };
+    let mut config = producer(&settings);
+    // A message with its headers, about.
+    let kbytes = (u64::from(upstream.in_flight_max) * 5).clamp(16_384, 1 << 20);
+    config.set("queue.buffering.max.kbytes", kbytes.to_string());
+    config.set("queue.buffering.max.messages", upstream.in_flight_max.max(1).to_string());
+    config
+}
+
 /// Asks for topics and makes them.
 pub(super) fn admin(settings: &config::Kafka) -> ClientConfig {
     finish(base(), settings, &[])

@@ -18,6 +18,7 @@ mod credentials;
 mod nodes;
 mod position;
 mod produce;
+mod upstream;
 mod wait;
 mod watch;
 
@@ -33,6 +34,7 @@ use halley_protocol::job::Job;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::BaseConsumer;
 
+use super::cpus::leave;
 use super::nodes::NodeCommand;
 use super::stats::KafkaStats;
 use crate::config;
@@ -42,6 +44,7 @@ use crate::link::ShardLink;
 
 pub use nodes::Me;
 pub use produce::{ProduceError, Pusher};
+pub use upstream::Upstream;
 
 use client::Ear;
 use consume::Consume;
@@ -309,17 +312,4 @@ fn run(
         return;
     }
     Consume::new(Arc::clone(shared), consumer, producer, dispatch).run();
-}
-
-/// Runs on the CPUs that no shard has, if there are any.
-fn leave(cpus: &[usize]) {
-    let Ok(mut free) = rustix::thread::sched_getaffinity(None) else { return };
-    for cpu in cpus {
-        free.unset(*cpu);
-    }
-    if free.count() > 0
-        && let Err(error) = rustix::thread::sched_setaffinity(None, &free)
-    {
-        tracing::warn!(%error, "kafka shares the shards' CPUs");
-    }
 }

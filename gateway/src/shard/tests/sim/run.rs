@@ -101,6 +101,11 @@ pub(super) fn tell(seed: u64, script: &Script) -> Result<Ending, Failure> {
         }
         let mut ending = story.finish();
         ending.trace ^= echoes;
+        if script.is_whole() {
+            let (trace, reached) = super::upstream::play(seed);
+            ending.trace ^= trace;
+            ending.reached.extend(reached);
+        }
         ending
     }));
     let Progress { script: told, words, trace, message, place, .. } = PROGRESS.take();

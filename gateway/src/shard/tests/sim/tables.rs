@@ -8,6 +8,7 @@ use super::run::{EVENTS, Script, tell};
 use super::story::Ending;
 use crate::reason::{CloseReason, DropReason, Reject};
 use crate::sabotage::{Bug, plant};
+use crate::upstream::Refused;
 
 /// Seeds within which a planted bug is found.
 const SEEDS_MAX: u64 = 60;
@@ -20,7 +21,8 @@ fn reasons() -> Vec<String> {
     let closes = closes.map(|reason| format!("close {}", reason.name()));
     let drops = DropReason::ALL.iter().map(|reason| format!("drop {}", reason.name()));
     let rejects = Reject::ALL.iter().map(|reject| format!("reject {}", reject.name()));
-    closes.chain(drops).chain(rejects).collect()
+    let upstream = Refused::ALL.iter().map(|refused| format!("upstream {}", refused.name()));
+    closes.chain(drops).chain(rejects).chain(upstream).collect()
 }
 
 /// The table of reasons, and those that no seed reached.
