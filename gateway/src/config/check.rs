@@ -216,6 +216,9 @@ impl Check<'_> {
         self.range("hooks.calls_max", hooks.calls_max.into(), 1, 4096)?;
         self.range("hooks.pending_max", hooks.pending_max.into(), 1, 1 << 20)?;
         self.range("hooks.answer_bytes_max", hooks.answer_bytes_max.into(), 256, 1 << 24)?;
+        self.range("hooks.gone_batch_max", hooks.gone_batch_max.into(), 1, 10_000)?;
+        self.range("hooks.gone_queue_max", hooks.gone_queue_max.into(), 1, 1 << 24)?;
+        self.range("hooks.gone_tries_max", hooks.gone_tries_max.into(), 1, 1000)?;
         crate::control::hooks::rules(hooks).map(drop).or_else(|(key, problem)| self.wrong(&key, problem))
     }
 

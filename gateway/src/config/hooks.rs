@@ -10,6 +10,8 @@ pub struct Hooks {
     pub login_url: String,
     /// Asked about each room that is entered. Empty: nobody is.
     pub join_url: String,
+    /// Told which connections are gone. Empty: nobody is.
+    pub gone_url: String,
     /// The secret that calls are signed with. Empty: in `secret_file`.
     pub secret: String,
     /// A file with the secret. Both empty: calls are not signed.
@@ -26,6 +28,12 @@ pub struct Hooks {
     pub answer_bytes_max: u32,
     /// What follows when the service is down.
     pub when_down: WhenDown,
+    /// Connections that are gone, in one call.
+    pub gone_batch_max: u32,
+    /// Connections that are gone and wait to be told of.
+    pub gone_queue_max: u32,
+    /// Calls for the same connections.
+    pub gone_tries_max: u32,
 }
 
 impl Default for Hooks {
@@ -33,6 +41,7 @@ impl Default for Hooks {
         Self {
             login_url: String::new(),
             join_url: String::new(),
+            gone_url: String::new(),
             secret: String::new(),
             secret_file: String::new(),
             ca_file: String::new(),
@@ -41,6 +50,9 @@ impl Default for Hooks {
             pending_max: 4096,
             answer_bytes_max: 65_536,
             when_down: WhenDown::Refuse,
+            gone_batch_max: 100,
+            gone_queue_max: 65_536,
+            gone_tries_max: 10,
         }
     }
 }

@@ -124,6 +124,11 @@ pub const KEYS: &[Key] = &[
         "\"\"",
         "Its endpoint for rooms that are entered, by whatever listener's clients. Empty: nobody is asked.",
     ),
+    key(
+        "hooks.gone_url",
+        "\"\"",
+        "Its endpoint that is told, in order, which connections are gone, and why. Empty: nobody is told.",
+    ),
     key("hooks.secret", "\"\"", "Signs the calls (HMAC-SHA256), 32 bytes at least; empty: they are not signed."),
     key("hooks.secret_file", "\"\"", "A file with the secret; space at its end is left out."),
     key(
@@ -147,6 +152,17 @@ pub const KEYS: &[Key] = &[
         "hooks.when_down",
         "\"refuse\"",
         "When the endpoint does not answer: `refuse` (1013, `hook-failed`), or `allow`: as with `login = \"open\"`.",
+    ),
+    key("hooks.gone_batch_max", "100", "Connections that are gone, in one call."),
+    key(
+        "hooks.gone_queue_max",
+        "65536",
+        "Connections that are gone and wait to be told of; further ones are not told of, and counted (`dropped`).",
+    ),
+    key(
+        "hooks.gone_tries_max",
+        "10",
+        "Calls for the same connections, after 1, 2, 4 … seconds, 30 at most; then they are counted (`lost`).",
     ),
     key(
         "api_v1.bind",

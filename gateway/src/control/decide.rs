@@ -6,6 +6,7 @@ mod outgoing;
 mod revocations;
 mod rooms;
 mod standing;
+mod stays;
 mod tokens;
 
 #[cfg(test)]
@@ -28,11 +29,13 @@ use crate::shard::Reloadable;
 pub use hooks::{About, Allowed, HookAnswer, HookPolicy, Question};
 pub use outgoing::OutgoingQueues;
 pub use revocations::{Revoked, TooManyRevocations};
+pub use stays::Stay;
 pub use tokens::Tokens;
 
 use hooks::Waiting;
 use revocations::Revocations;
 use standing::Standings;
+use stays::Stays;
 
 /// Where decisions put their orders.
 pub trait OrderSink {
@@ -262,6 +265,8 @@ pub enum Event {
         peer: SocketAddr,
         /// Why.
         reason: CloseReason,
+        /// What it was, if somebody wants to be told and it had logged in.
+        stay: Option<Box<Stay>>,
     },
     /// The answer to [`Control::inspect`].
     Inspected {
@@ -289,6 +294,7 @@ pub struct Control {
     standings: Standings,
     revocations: Revocations,
     waiting: Waiting,
+    stays: Stays,
     /// Seconds since 1970.
     now_s: u64,
 }
@@ -310,6 +316,7 @@ impl Control {
             standings: Standings::default(),
             revocations: Revocations::default(),
             waiting: Waiting::default(),
+            stays: Stays::default(),
             now_s: 0,
         }
     }
@@ -329,7 +336,8 @@ impl Control {
                     self.standings.remove(conn);
                     self.writer.address_went(peer.ip());
                 }
-                Some(Event::Gone { conn, peer, reason })
+                let stay = self.stays.end(conn).map(Box::new);
+                Some(Event::Gone { conn, peer, reason, stay })
             }
             Report::Room { room, size, joins } => {
                 self.writer.room_reported(shard, room, size, joins);
@@ -348,7 +356,7 @@ impl Control {
                 self.change_room(conn, &ask).unwrap_or_else(|refusal| refused(conn, &ask, refusal))
             }
             operation::JOIN => self.join(conn, &ask).unwrap_or_else(|refusal| refused(conn, &ask, refusal)),
-            operation::LEAVE => (self.leave(conn.shard(), ask.body()), None),
+            operation::LEAVE => (self.leave(conn, ask.body()), None),
             operation::SUBSCRIBE => match self.subscribe(conn, ask.body()) {
                 Ok(verdict) => (verdict, None),
                 Err(refusal) => (Verdict::AcceptRefused, Some(event_of(conn, &ask, refusal))),

@@ -3,18 +3,23 @@
 //! Nothing waits for an endpoint but who was asked about: each question is a task of its own, and how many there are is
 //! bounded by control's decisions ([`crate::control::decide::HookPolicy::pending_max`]).
 
+mod gone;
 mod stats;
 mod wire;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use ring::hmac;
 
-use super::decide::{About, HookAnswer, Question};
+use super::decide::{About, HookAnswer, Question, Stay};
 use super::endpoint::{self, CallFailure, Endpoint, Url};
 use crate::config;
+use crate::reason::CloseReason;
+
+use self::gone::{Gone, GoneLimits};
 
 pub use stats::{HookStats, Outcome, Subject};
 pub use wire::ListenerShown;
@@ -29,13 +34,22 @@ pub type Answered = (u64, HookAnswer);
 pub struct Hooks {
     login: Option<Endpoint>,
     join: Option<Endpoint>,
+    gone: Told,
     listeners: Arc<[ListenerShown]>,
     stats: Arc<HookStats>,
     answers: UnboundedSender<Answered>,
 }
 
+/// Who is told that connections are gone.
+enum Told {
+    Nobody,
+    /// This endpoint, once control runs.
+    Later(Box<endpoint::Rules>, GoneLimits),
+    Now(Gone),
+}
+
 /// What a configuration says of the endpoints. The error is the key of the configuration and a sentence.
-pub fn rules(hooks: &config::Hooks) -> Result<[Option<endpoint::Rules>; 2], (String, String)> {
+pub fn rules(hooks: &config::Hooks) -> Result<[Option<endpoint::Rules>; 3], (String, String)> {
     let key = key(hooks).map_err(|(name, problem)| (format!("hooks.{name}"), problem))?;
     let mut tls = None;
     let mut rules = |name: &str, url: &str| {
@@ -55,7 +69,11 @@ pub fn rules(hooks: &config::Hooks) -> Result<[Option<endpoint::Rules>; 2], (Str
             answer_bytes_max: hooks.answer_bytes_max as usize,
         }))
     };
-    Ok([rules("login_url", &hooks.login_url)?, rules("join_url", &hooks.join_url)?])
+    Ok([
+        rules("login_url", &hooks.login_url)?,
+        rules("join_url", &hooks.join_url)?,
+        rules("gone_url", &hooks.gone_url)?,
+    ])
 }
 
 /// The key of the signatures; none: calls are not signed.
@@ -85,14 +103,36 @@ impl Hooks {
         listeners: Arc<[ListenerShown]>,
         stats: Arc<HookStats>,
     ) -> (Self, UnboundedReceiver<Answered>) {
-        let [login, join] = rules(hooks).unwrap_or_else(|(key, problem)| {
+        let [login, join, gone] = rules(hooks).unwrap_or_else(|(key, problem)| {
             // Read a moment ago; with a file that has changed since, every question is answered as by one that is down.
             tracing::error!(event = "hooks", key, problem, "nobody is asked");
-            [None, None]
+            [None, None, None]
         });
         let (answers, answered) = unbounded();
-        let hooks = Self { login: login.map(Endpoint::new), join: join.map(Endpoint::new), listeners, stats, answers };
+        let limits = GoneLimits {
+            batch: hooks.gone_batch_max as usize,
+            queue: hooks.gone_queue_max.into(),
+            tries: hooks.gone_tries_max,
+        };
+        let gone = gone.map_or(Told::Nobody, |rules| Told::Later(Box::new(rules), limits));
+        let [login, join] = [login, join].map(|rules| rules.map(Endpoint::new));
+        let hooks = Self { login, join, gone, listeners, stats, answers };
         (hooks, answered)
+    }
+
+    /// Begins to tell who is gone. Must be called within the runtime.
+    pub fn start(&mut self) {
+        if let Told::Later(rules, limits) = std::mem::replace(&mut self.gone, Told::Nobody) {
+            let run = uuid::Uuid::new_v4().to_string().into();
+            self.gone = Told::Now(Gone::new(Endpoint::new(*rules), run, limits, Arc::clone(&self.stats)));
+        }
+    }
+
+    /// Tells that a connection is gone, if somebody wants to know.
+    pub fn tell_gone(&mut self, stay: &Stay, peer: SocketAddr, reason: CloseReason, now_s: u64) {
+        if let Told::Now(gone) = &mut self.gone {
+            gone.put(stay, peer, reason, now_s);
+        }
     }
 
     /// Puts the question, and its answer where answers come out; once, and in time. Must be called within the runtime.

@@ -181,7 +181,10 @@ impl Machine {
                 }
                 tracing::debug!(event = "refused", ?conn, %peer, operation, refusal = refusal.name());
             }
-            Event::Gone { conn, peer, reason } => {
+            Event::Gone { conn, peer, reason, stay } => {
+                if let Some(stay) = stay {
+                    self.hooks.tell_gone(&stay, peer, reason, unix_s());
+                }
                 tracing::debug!(event = "close", ?conn, %peer, reason = reason.name());
             }
             Event::Inspected { token, found } => {
@@ -333,6 +336,7 @@ pub fn spawn(machine: &Rc<RefCell<Machine>>, commands: mpsc::UnboundedReceiver<C
     let waiter = Waiter::new(&bell)?;
     monoio::spawn(pump(Rc::clone(machine), Arc::clone(&bell), waiter));
     monoio::spawn(obey(Rc::clone(machine), commands));
+    machine.borrow_mut().hooks.start();
     let answers = machine.borrow_mut().answers.take().expect("spawned once");
     monoio::spawn(hear(Rc::clone(machine), answers));
     monoio::spawn(tick(Rc::clone(machine), bell));

@@ -44,6 +44,9 @@ const RING_ENTRIES: u32 = 256;
 /// How much longer than its deadline a drain may take before control gives up on a shard.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
+/// How much longer the platform is told of connections that are gone.
+const GONE_TOLD: Duration = Duration::from_secs(3);
+
 /// How long sockets listen on after the shards were told to accept no more.
 const DOORS_OPEN: Duration = Duration::from_millis(50);
 
@@ -218,6 +221,7 @@ pub(super) fn policy(config: &Config) -> Policy {
         },
         hooks: HookPolicy {
             join: !settings.hooks.join_url.is_empty(),
+            gone: !settings.hooks.gone_url.is_empty(),
             allow_when_down: settings.hooks.when_down == WhenDown::Allow,
             pending_max: settings.hooks.pending_max as usize,
         },
@@ -365,6 +369,10 @@ async fn drain(app: &App, machine: &RefCell<Machine>, own: Rc<Own>) {
     }
     if let Some(kafka) = app.kafka.get() {
         kafka.finish();
+    }
+    let since = std::time::Instant::now();
+    while app.tallies.hooks.gone_queued.get() > 0 && since.elapsed() < GONE_TOLD {
+        monoio::time::sleep(Duration::from_millis(10)).await;
     }
     own.refuse_clients();
     own.refuse_callers();

@@ -151,7 +151,7 @@ fn an_endpoint_without_an_answer_is_told_as_1013_unless_who_is_there_may_come_in
         let name = if down { "hook-down" } else { "hook-nonsense" };
         assert_eq!((calls(&gateway, "login", result), logins(&gateway, name)), (2, 2), "{result} of {address}");
         assert_eq!(gateway.counter("/closes/hook-failed"), 2);
-        assert!(gateway.log().contains("hook-failed"), "{}", gateway.log());
+        until("the log tells of it", || gateway.log().contains("hook-failed"));
         let gateway = with("allow");
         if down {
             let mut client = enter(&gateway, Transport::Tcp, &json!({ "key": "phone", "mid": 7, "accepts": [1000] }));
@@ -345,4 +345,103 @@ fn the_example_of_the_documents_is_an_endpoint() {
     // Who does not know the secret is told nothing.
     let stranger = Gateway::start(&configuration(&hooks));
     refused(&stranger, 1013);
+}
+
+/// Every entry that an endpoint was told, in the order it came.
+fn gone(endpoint: &Endpoint) -> Vec<Value> {
+    let calls = endpoint.asked();
+    let entries = calls.iter().flat_map(|asked| asked.json()["gone"].as_array().expect("entries").clone());
+    entries.collect()
+}
+
+#[test]
+fn who_is_gone_is_told_in_order_with_why_and_where_it_was() {
+    let endpoint = Endpoint::saying(&json!({}));
+    let hooks = format!("gone_url = \"http://{}/gone\"", endpoint.address);
+    let gateway = Gateway::start(&configuration(&hooks).replace("login = \"hook\"", "login = \"open\""));
+    let login = json!({ "mid": 7, "key": "phone", "room_id": "live://1", "halley": 1 });
+    let mut client = enter(&gateway, Transport::Tcp, &login);
+    client.ask(operation::JOIN, b"chat://1");
+    client.ask(operation::JOIN, b"chat://2");
+    client.ask(operation::LEAVE, b"chat://1");
+    client.ask(operation::CHANGE_ROOM, b"live://2");
+    let peer = client.stream.local_addr().expect("an address").to_string();
+    // Who never was in is not gone either.
+    let mut nobody = connect(&gateway, Transport::Tcp);
+    nobody.send(operation::AUTH, 1, b"nonsense");
+    assert_eq!(nobody.hear(), Heard::End);
+    drop(client);
+    until("the first is told", || gone(&endpoint).len() == 1);
+    let _tablet = enter(&gateway, Transport::Tcp, &json!({ "key": "tablet" }));
+    assert_eq!(gateway.call("DELETE", "/v1/connections/tablet", "", "").status, 200);
+    until("the second is told", || gone(&endpoint).len() == 2);
+    let mut last = enter(&gateway, Transport::WebSocket, &json!({ "key": "tv" }));
+    let told = gone(&endpoint);
+    let expected = json!({
+        "number": 1, "mid": 7, "key": "phone", "rooms": ["live://2", "chat://2"], "reason": "peer-closed",
+        "seconds": told[0]["seconds"], "peer": peer,
+    });
+    assert_eq!(told[0], expected);
+    assert!(told[0]["seconds"].as_u64().is_some_and(|seconds| seconds < 60));
+    let second = (&told[1]["number"], &told[1]["key"], &told[1]["rooms"], &told[1]["reason"], &told[1]["mid"]);
+    assert_eq!(second, (&json!(2), &json!("tablet"), &json!([]), &json!("kicked"), &Value::Null));
+    let metrics = gateway.get("/metrics").body;
+    assert!(metrics.contains("halley_hook_gone_total{result=\"told\"} 2"), "{metrics}");
+    // Whom a drain ends is told of before the process is.
+    gateway.terminate();
+    assert_eq!(last.close_code(), 1012);
+    drop(last);
+    let mut gateway = gateway;
+    assert!(gateway.wait().success());
+    let told = gone(&endpoint);
+    assert_eq!((told.len(), &told[2]["key"], &told[2]["reason"]), (3, &json!("tv"), &json!("drain")));
+    let runs: Vec<_> = endpoint.asked().iter().map(|asked| asked.json()["run"].clone()).collect();
+    assert!(runs.iter().all(|run| run == &runs[0] && run.is_string()), "{runs:?}");
+}
+
+#[test]
+fn who_is_gone_while_the_endpoint_is_away_is_told_later_in_order_and_what_is_lost_is_counted() {
+    let away = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let still = std::sync::Arc::clone(&away);
+    let endpoint = Endpoint::start(move |_| {
+        if still.load(std::sync::atomic::Ordering::Relaxed) {
+            Does::Blurt(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n".to_vec())
+        } else {
+            Does::Say("{}".into())
+        }
+    });
+    let hooks = format!(
+        "gone_url = \"http://{}/gone\"\ngone_batch_max = 3\ngone_queue_max = 8\ngone_tries_max = 4",
+        endpoint.address
+    );
+    let gateway = Gateway::start(&configuration(&hooks).replace("login = \"hook\"", "login = \"open\""));
+    let come_and_go = |number: usize| {
+        drop(enter(&gateway, Transport::Tcp, &json!({ "key": format!("phone-{number}") })));
+        until("it is gone", || gateway.get("/v1/stats").json()["online"] == 0);
+    };
+    let counted = |result: &str, count: u64| {
+        let sample = format!("halley_hook_gone_total{{result=\"{result}\"}} {count}\n");
+        gateway.get("/metrics").body.contains(&sample)
+    };
+    come_and_go(1);
+    until("the first was tried", || !endpoint.asked().is_empty());
+    for number in 2..=10 {
+        come_and_go(number);
+    }
+    assert!(counted("dropped", 2), "8 may wait, and 10 are gone: {}", gateway.get("/metrics").body);
+    until("the first was tried often enough", || counted("lost", 1));
+    away.store(false, std::sync::atomic::Ordering::Relaxed);
+    until("the others are told", || counted("told", 7));
+    let number = |entry: &Value| entry["number"].as_u64().expect("a number");
+    let calls = endpoint.asked();
+    let mut calls: Vec<Vec<u64>> = calls
+        .iter()
+        .map(|asked| asked.json()["gone"].as_array().expect("entries").iter().map(number).collect())
+        .collect();
+    assert!(calls.iter().all(|call| call.len() <= 3), "no more than a batch");
+    // A call that failed is made again as it was.
+    calls.dedup();
+    assert_eq!(calls.concat(), (1..=8).collect::<Vec<_>>(), "9 and 10 were dropped, and a gap will say so");
+    come_and_go(11);
+    until("the next one is told", || gone(&endpoint).last().is_some_and(|entry| entry["number"] == 11));
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use halley_protocol::login::Login;
 use halley_protocol::operation;
 
+use super::stays::Stay;
 use super::tokens::Given;
 use super::{Control, Decision, Event, OrderSink, Refusal, turned_down};
 use crate::identity::{Claims, Date, Expected, Rules};
@@ -19,6 +20,8 @@ use crate::sabotage::{Bug, planted};
 pub struct HookPolicy {
     /// Every room that is entered is asked for.
     pub join: bool,
+    /// It is told who is gone: [`Event::Gone`] says what it needs.
+    pub gone: bool,
     /// Who cannot be asked about is let in as by [`super::LoginRule::Open`]; else refused.
     pub allow_when_down: bool,
     /// Questions that wait for an answer; who asks beyond is refused.
@@ -27,7 +30,7 @@ pub struct HookPolicy {
 
 impl Default for HookPolicy {
     fn default() -> Self {
-        Self { join: false, allow_when_down: false, pending_max: 4096 }
+        Self { join: false, gone: false, allow_when_down: false, pending_max: 4096 }
     }
 }
 
@@ -123,6 +126,16 @@ impl Control {
     /// Questions without an answer.
     pub fn pending(&self) -> usize {
         self.waiting.pending.len()
+    }
+
+    /// Connections that somebody will be told of.
+    pub fn stays(&self) -> usize {
+        self.stays.count()
+    }
+
+    /// What would be told of a connection, if it were gone.
+    pub fn stay(&self, conn: ConnWord) -> Option<&Stay> {
+        self.stays.get(conn)
     }
 
     /// Asks the platform. The buffer of the client's question goes back at once; the answer is an order of its own.

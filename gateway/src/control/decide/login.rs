@@ -8,6 +8,7 @@ use halley_protocol::v1;
 
 use super::hooks::Step;
 use super::rooms::check_name;
+use super::stays::Stay;
 use super::tokens::Given;
 use super::{Control, Decision, Event, KeyPolicy, LoginRule, OrderSink, Refusal};
 use crate::directory::Key;
@@ -68,6 +69,10 @@ impl Control {
         self.writer.address_came(peer.ip());
         if let Some(given) = given {
             self.stand(conn, given);
+        }
+        if self.policy.hooks.gone {
+            let room = room.and_then(|room| self.room_of(conn.shard(), room));
+            self.stays.begin(conn, Stay::new(login.mid, key.clone(), self.now_s, room));
         }
         for old in replaced.iter().filter(|_| !planted(Bug::ReplacedStays)) {
             orders.put(old.shard(), Order::Close { conn: *old, reason: CloseReason::Replaced });

@@ -13,6 +13,7 @@ impl Control {
     /// goim's change of room: the login room is now this one; an empty name, none.
     pub(super) fn change_room(&mut self, conn: ConnWord, ask: &Ask) -> Result<Decision, Refusal> {
         if ask.body().is_empty() {
+            self.stays.change_room(conn, None);
             return Ok((Verdict::Move(None), None));
         }
         self.join(conn, ask)
@@ -31,17 +32,26 @@ impl Control {
     /// What either leads to when the room may be entered.
     pub(super) fn enter(&mut self, conn: ConnWord, operation: i32, name: &str) -> Result<Decision, Refusal> {
         let JoinOrdered { room, members } = self.order_join(conn.shard(), name)?;
-        let verdict = match operation {
-            operation::CHANGE_ROOM => Verdict::Move(Some(room)),
-            _ => Verdict::Join { room, members: u32::try_from(members).unwrap_or(u32::MAX) },
+        let entered = self.room_of(conn.shard(), room).filter(|_| self.policy.hooks.gone);
+        let verdict = if operation == operation::CHANGE_ROOM {
+            if entered.is_some() {
+                self.stays.change_room(conn, entered);
+            }
+            Verdict::Move(Some(room))
+        } else {
+            if let Some(room) = entered {
+                self.stays.join(conn, room);
+            }
+            Verdict::Join { room, members: u32::try_from(members).unwrap_or(u32::MAX) }
         };
         Ok((verdict, None))
     }
 
     /// Halley's leave. A name that no room can have is a room that nobody is in.
-    pub(super) fn leave(&self, shard: ShardIndex, body: &[u8]) -> Verdict {
-        let name = name(body).ok();
-        Verdict::Leave(name.and_then(|name| self.directory().room_in(shard, name)))
+    pub(super) fn leave(&mut self, conn: ConnWord, body: &[u8]) -> Verdict {
+        let Ok(name) = name(body) else { return Verdict::Leave(None) };
+        self.stays.leave(conn, name);
+        Verdict::Leave(self.directory().room_in(conn.shard(), name))
     }
 
     fn order_join(&mut self, shard: ShardIndex, name: &str) -> Result<JoinOrdered, Refusal> {

@@ -12,17 +12,20 @@ pub enum Subject {
     Login,
     /// A room that is entered.
     Join,
+    /// Connections that are gone.
+    Gone,
 }
 
 impl Subject {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Login, Self::Join];
+    pub const ALL: [Self; 3] = [Self::Login, Self::Join, Self::Gone];
 
     /// The label in metrics, and the value of the header `halley-hook`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Login => "login",
             Self::Join => "join",
+            Self::Gone => "gone",
         }
     }
 }
@@ -34,6 +37,8 @@ pub enum Outcome {
     Allowed,
     /// The answer says no.
     Refused,
+    /// It was told.
+    Taken,
     /// The answer says neither.
     Nonsense,
     /// The answer is too long.
@@ -52,9 +57,10 @@ pub enum Outcome {
 
 impl Outcome {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Allowed,
         Self::Refused,
+        Self::Taken,
         Self::Nonsense,
         Self::TooBig,
         Self::Status,
@@ -69,6 +75,7 @@ impl Outcome {
         match self {
             Self::Allowed => "allowed",
             Self::Refused => "refused",
+            Self::Taken => "taken",
             Self::Nonsense => "nonsense",
             Self::TooBig => "too-big",
             Self::Status => "status",
@@ -98,6 +105,14 @@ pub struct HookStats {
     /// By subject and outcome.
     calls: [[Counter; Outcome::ALL.len()]; Subject::ALL.len()],
     pending: [Counter; Subject::ALL.len()],
+    /// Connections that are gone and wait to be told of.
+    pub gone_queued: Counter,
+    /// Told of.
+    pub gone_told: Counter,
+    /// Not told of, because as many waited as may.
+    pub gone_dropped: Counter,
+    /// Not told of, because every try failed.
+    pub gone_lost: Counter,
     /// From the question to its answer, the wait for a place included, microseconds.
     pub call_us: Spread,
 }

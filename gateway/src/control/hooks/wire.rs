@@ -46,7 +46,7 @@ struct JoinQuestion<'a> {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
-fn is_none(mid: &i64) -> bool {
+pub(super) fn is_none(mid: &i64) -> bool {
     *mid == 0
 }
 

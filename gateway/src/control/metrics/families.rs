@@ -323,6 +323,23 @@ const HOOKS: &[Family] = &[
         Read::Many(|scrape, samples| by_hook(scrape, samples, u64::saturating_sub)),
     )
     .by(&["hook"]),
+    counter(
+        "halley_hook_gone",
+        "Connections that are gone, by what became of telling it: told, dropped (as many waited as may), lost (every try failed)",
+        Read::Many(|scrape, samples| {
+            let hooks = &scrape.app.tallies.hooks;
+            let counts = [("told", &hooks.gone_told), ("dropped", &hooks.gone_dropped), ("lost", &hooks.gone_lost)];
+            for (result, count) in counts {
+                samples.put([&result], count.get());
+            }
+        }),
+    )
+    .by(&["result"]),
+    gauge(
+        "halley_hook_gone_queued",
+        "Connections that are gone and wait to be told of",
+        Read::One(|scrape| scrape.app.tallies.hooks.gone_queued.get().into()),
+    ),
     histogram(
         "halley_hook_call_seconds",
         "From a question to the platform's answer, the wait for a place included",

@@ -362,6 +362,7 @@ impl World {
         }
         assert_eq!((self.directory.connections(), self.directory.rooms()), (0, 0), "the directory");
         assert_eq!((self.directory.addresses(), self.control.pending()), (0, 0), "addresses, questions");
+        assert_eq!(self.control.stays(), 0, "those who are gone and were not told of");
     }
 }
 

@@ -143,6 +143,11 @@ impl Story {
             let (shard, seen) = found.get(&peer).unwrap_or_else(|| panic!("{} is not in the directory", actor.name()));
             let names: Vec<_> =
                 seen.rooms.iter().map(|room| self.world.control.room_of(*shard, *room).expect("a name")).collect();
+            if self.hooks {
+                let stay = self.world.control.stay(words[&peer]).expect("it is logged in");
+                let [told, there] = [&stay.rooms, &names].map(|rooms| rooms.iter().collect::<BTreeSet<_>>());
+                assert_eq!(told, there, "what control would tell of {}", actor.name());
+            }
             if let Some(room) = &actor.login_room {
                 assert_eq!(names.first().map(|name| &**name), Some(&**room), "the login room is first");
             }

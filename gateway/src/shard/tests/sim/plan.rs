@@ -81,7 +81,7 @@ impl Plan {
         let hooks = !calm && seed % 4 == 1;
         if hooks {
             setup.policy.listeners[BY_TOKEN].fill(LoginRule::Hook);
-            setup.policy.hooks.join = true;
+            (setup.policy.hooks.join, setup.policy.hooks.gone) = (true, true);
         }
         setup.policy.key_connections_max = dice.pick(&[1, 1, 2, 3]);
         setup.policy.key_policy = dice.pick(&[KeyPolicy::Replace, KeyPolicy::Replace, KeyPolicy::Refuse]);
