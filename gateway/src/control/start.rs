@@ -255,7 +255,12 @@ fn start_upstream(app: &App, bell: Option<Arc<ControlBell>>) -> Result<(), Start
         node: api::this_node(app).name,
     };
     let kafka = config.settings.kafka.as_ref();
-    upstream::start(settings, kafka, shared, bell, config.plan.cpus.clone()).map_err(StartError::Upstream)
+    let producer = upstream::start(settings, kafka, shared, bell, config.plan.cpus.clone());
+    let producer = producer.map_err(StartError::Upstream)?;
+    if let Some((kafka, producer)) = app.kafka.get().zip(producer) {
+        kafka.adopt(producer);
+    }
+    Ok(())
 }
 
 async fn serve(

@@ -72,6 +72,11 @@ impl Kafka {
     }
 
     /// Cannot be called.
+    pub fn adopt(&self, _: Arc<Upstream>) {
+        match *self {}
+    }
+
+    /// Cannot be called.
     pub fn stats(&self) -> &KafkaStats {
         match *self {}
     }

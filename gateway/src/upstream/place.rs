@@ -28,7 +28,7 @@ pub struct Envelope<'a> {
 /// Where messages go.
 pub enum Place {
     /// A topic.
-    Kafka(kafka::Upstream),
+    Kafka(Arc<kafka::Upstream>),
     /// An endpoint.
     Http(Http),
     /// A list, for tests.

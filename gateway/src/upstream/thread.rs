@@ -28,14 +28,14 @@ pub struct Shared {
     pub node: String,
 }
 
-/// Starts the thread. `cpus` are those of the shards, which are left alone if there are others.
+/// Starts the thread; the producer that it has, if messages go to Kafka. `cpus` are those of the shards, which are left alone if there are others.
 pub fn start(
     settings: &config::Upstream,
     kafka: Option<&config::Kafka>,
     shared: Shared,
     bell: Arc<ControlBell>,
     cpus: Vec<usize>,
-) -> Result<(), String> {
+) -> Result<Option<Arc<kafka::Upstream>>, String> {
     let (settings, kafka) = (settings.clone(), kafka.cloned());
     let (report, started) = mpsc::channel();
     let system = |error: io::Error| format!("upstream: {error}");
@@ -52,7 +52,8 @@ pub fn start(
             let made = made.and_then(|place| Ok((place, Waiter::new(&bell).map_err(system)?)));
             match made {
                 Ok((place, waiter)) => {
-                    drop(report.send(Ok(())));
+                    let producer = if let Place::Kafka(producer) = &place { Some(Arc::clone(producer)) } else { None };
+                    drop(report.send(Ok(producer)));
                     serve(&shared, &bell, &waiter, &place).await;
                 }
                 Err(problem) => drop(report.send(Err(problem))),
@@ -66,7 +67,7 @@ pub fn start(
 fn make(settings: &config::Upstream, kafka: Option<&config::Kafka>, shared: &Shared) -> Result<Place, String> {
     match kafka {
         Some(kafka) if !settings.is_http() => {
-            kafka::Upstream::new(kafka, settings, Arc::clone(&shared.links)).map(Place::Kafka)
+            kafka::Upstream::new(kafka, settings, Arc::clone(&shared.links)).map(|it| Place::Kafka(Arc::new(it)))
         }
         _ => Http::new(settings, &shared.links).map(Place::Http),
     }

@@ -118,6 +118,8 @@ pub struct Kafka {
     producer: Arc<Producer>,
     consumer: Mutex<Option<JoinHandle<()>>>,
     nodes: OnceLock<Joined>,
+    /// The producer of clients' messages, where there is one.
+    upstream: OnceLock<Arc<Upstream>>,
 }
 
 /// The other nodes, and the thread that hears of them.
@@ -174,7 +176,13 @@ impl Kafka {
         });
         let thread = thread.map_err(system)?;
         let producer = started.recv().unwrap_or_else(|_| Err("kafka: its thread ended".into()))?;
-        Ok(Self { shared, producer, consumer: Mutex::new(Some(thread)), nodes: OnceLock::new() })
+        Ok(Self {
+            shared,
+            producer,
+            consumer: Mutex::new(Some(thread)),
+            nodes: OnceLock::new(),
+            upstream: OnceLock::new(),
+        })
     }
 
     /// Joins the other nodes over `kafka.nodes_topic`; nothing without one. What they ask for comes to `obey`, again and
@@ -238,7 +246,15 @@ impl Kafka {
         {
             // The threads that read look for themselves.
             self.producer.renew(&credentials);
+            if let Some(upstream) = self.upstream.get() {
+                upstream.renew(&credentials);
+            }
         }
+    }
+
+    /// A producer that goes on by the same reloads. Called once.
+    pub fn adopt(&self, upstream: Arc<Upstream>) {
+        assert!(self.upstream.set(upstream).is_ok(), "called once");
     }
 
     /// Counters and where it stands.

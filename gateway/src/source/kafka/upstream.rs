@@ -6,9 +6,10 @@ use rdkafka::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::client;
+use super::credentials::Credentials;
 use crate::config;
 use crate::link::ShardLink;
 use crate::upstream::{Answer, Envelope, Outcome, Receipt, Refused};
@@ -30,6 +31,11 @@ impl Upstream {
         let client = ThreadedProducer::from_config_and_context(&config, Clerk { links });
         let client = client.map_err(|error| format!("upstream.kafka_topic: {error}"))?;
         Ok(Self { client, topic: upstream.kafka_topic.clone() })
+    }
+
+    /// It authenticates with these from now on.
+    pub(super) fn renew(&self, credentials: &Credentials) {
+        credentials.set(self.client.client());
     }
 
     /// Puts a message into the producer's queue; never waits. `Ok`: its answer will come to its shard.
