@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::json;
 
+use super::page::{drive, works};
 use crate::support::{Gateway, OPEN, PATIENCE, connect, folder_with, halley, output, until};
 
 /// Writes a certificate for a name that signs itself, and its key.
@@ -232,6 +233,26 @@ fn where_a_certificate_is_required_nobody_gets_in_without_a_good_one() {
         assert!(error.to_string().contains("fatal alert"), "{error}");
     }
     until("both are counted", || gateway.counter("/closes/tls-handshake") == 2);
+    gateway.stop();
+}
+
+#[test]
+fn a_browser_speaks_it_for_the_page_and_for_its_websocket() {
+    let open = OPEN.replace("auth = \"none\"\n", &format!("auth = \"none\"\n{TLS}\n"));
+    let (gateway, folder) = start(&format!("{open}{}", listeners(TLS)));
+    let (page, clients) = (format!("https://{}/healthz", gateway.api), format!("wss://{}/sub", gateway.ws()));
+    let Some(driver) = drive("tls", &page, &["--clients", &clients]) else { return };
+    let push = "POST /goim/push/room?operation=1000&type=live&room=1 HTTP/1.1\r\nHost: a.test\r\nContent-Length: 8\r\n\r\nover TLS";
+    let said = works(driver, |line, _| {
+        if line == "push please" {
+            let mut api = secure(gateway.api, "a.test", trusting(&folder, &["a"]));
+            api.write_all(push.as_bytes()).expect("taken");
+            let mut answer = [0; 12];
+            api.read_exact(&mut answer).expect("an answer");
+            assert_eq!(&answer, b"HTTP/1.1 200");
+        }
+    });
+    assert!(said.contains("push please"), "{said}");
     gateway.stop();
 }
 

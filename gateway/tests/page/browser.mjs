@@ -29,6 +29,8 @@ const FLAGS = [
   "--disable-sync",
   "--metrics-recording-only",
   "--no-proxy-server",
+  // Those of tests sign themselves.
+  "--ignore-certificate-errors",
   "--window-size=1280,900",
   "--remote-debugging-pipe",
 ];
