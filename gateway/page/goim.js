@@ -36,6 +36,7 @@ const CLOSE_WORDS = {
   4005: "kicked",
   4006: "too slow",
   4007: "the grant expired",
+  4008: "said too much at once",
 };
 
 /** Codes that a reconnect would only meet again, or answer by taking the key back. */
@@ -247,7 +248,7 @@ export class Client {
 
   #joined(room, status) {
     if (this.rooms.get(room) !== "joining") return;
-    this.rooms.set(room, ["joined", "refused", "too many rooms"][status] ?? `status ${status}`);
+    this.rooms.set(room, ["joined", "refused", "too many rooms", "room full"][status] ?? `status ${status}`);
   }
 
   #lost(code, text) {

@@ -1,5 +1,7 @@
 //! Dispatch: looks a target up, encodes (and deflates) the message once, puts one order into the queue of each shard concerned.
 
+mod rates;
+
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -12,6 +14,8 @@ use crate::link::ShardLink;
 use crate::order::{Order, push_weight};
 use crate::payload::{Note, Payload};
 use crate::sabotage::{Bug, planted};
+
+pub use self::rates::{Rates, RoomRates};
 
 /// Whom a push is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +45,9 @@ pub enum DispatchError {
     /// A shard concerned has no place for a push. Nothing was put anywhere; try again later.
     #[error("a shard's queue is full")]
     Full,
+    /// The room gets more than it may in a second. Nothing was put anywhere; try again later.
+    #[error("the room gets more than limits.room_pushes_per_second_max or limits.room_bytes_per_second_max lets it")]
+    RoomTooFast,
     /// The body has more than [`limits::PAYLOAD_BYTES_MAX`] bytes.
     #[error("the payload has more than {} bytes", limits::PAYLOAD_BYTES_MAX)]
     PayloadTooBig,
@@ -54,6 +61,7 @@ pub struct Dispatch {
     directory: Arc<Directory>,
     links: Arc<[Arc<ShardLink>]>,
     compression: Option<Arc<Compression>>,
+    rates: Arc<Rates>,
 }
 
 /// What one shard gets of a push.
@@ -87,7 +95,7 @@ type Shares = ArrayVec<(ShardIndex, Share), { limits::SHARDS_MAX }>;
 impl Dispatch {
     /// Dispatch over this directory into all shards, in order.
     pub fn new(directory: Arc<Directory>, links: Arc<[Arc<ShardLink>]>) -> Self {
-        Self { directory, links, compression: None }
+        Self { directory, links, compression: None, rates: Arc::new(Rates::new(RoomRates::default())) }
     }
 
     /// The same, which deflates pushes for shards that have somebody to read them so.
@@ -96,9 +104,32 @@ impl Dispatch {
         Self { compression, ..self }
     }
 
+    /// The same with rates of pushes into one room.
+    #[must_use]
+    pub fn with_rates(self, rates: Arc<Rates>) -> Self {
+        Self { rates, ..self }
+    }
+
+    /// The rates of pushes into one room.
+    pub fn rates(&self) -> &Rates {
+        &self.rates
+    }
+
     /// Pushes to everybody concerned or, with an error, to nobody. A target that nobody answers to is no error.
     /// `note` says since when deliveries are measured.
     pub fn push(&self, target: &Target, operation: i32, body: &[u8], note: Note) -> Result<Dispatched, DispatchError> {
+        self.push_said_at(note.dispatched_us(), target, operation, body, note)
+    }
+
+    /// The same, measured against the rates of its room by when it was said.
+    pub fn push_said_at(
+        &self,
+        said_us: u64,
+        target: &Target,
+        operation: i32,
+        body: &[u8],
+        note: Note,
+    ) -> Result<Dispatched, DispatchError> {
         if body.len() > limits::PAYLOAD_BYTES_MAX {
             return Err(DispatchError::PayloadTooBig);
         }
@@ -108,13 +139,30 @@ impl Dispatch {
             Target::Room(name) => self.room(name),
             Target::All => self.all(),
         };
-        self.take_credits(&mut shares, body.len())?;
+        // A room that nobody is in costs nothing.
+        if !shares.is_empty() {
+            self.admit(target, body.len(), said_us)?;
+        }
+        if let Err(full) = self.take_credits(&mut shares, body.len()) {
+            if let Target::Room(room) = target {
+                self.rates.give_back(room, body.len());
+            }
+            return Err(full);
+        }
         let compression = self.compression.as_ref().filter(|it| it.wants(body.len()) && self.inflates(&shares));
         self.put(shares, || match compression {
             Some(compression) => compression.encode(operation, body, note),
             None => Payload::encode(operation, body, note),
         });
         Ok(dispatched)
+    }
+
+    /// Counts a push of so many bytes against the rates of its room, if it is for one.
+    pub fn admit(&self, target: &Target, bytes: usize, said_us: u64) -> Result<(), DispatchError> {
+        match target {
+            Target::Room(room) if !self.rates.take(room, bytes, said_us) => Err(DispatchError::RoomTooFast),
+            _ => Ok(()),
+        }
     }
 
     fn keys(&self, keys: &[String]) -> Result<(Shares, Dispatched), DispatchError> {

@@ -10,6 +10,7 @@ pub mod identity;
 pub mod ids;
 pub mod limits;
 pub mod link;
+pub mod networks;
 pub mod order;
 pub mod payload;
 pub mod reason;

@@ -171,6 +171,8 @@ pub struct Grant {
     pub marked: bool,
     /// Not every operation may be accepted: subscriptions are control's to decide.
     pub limited: bool,
+    /// Packets that it may say in a second; 0: those of its listener.
+    pub rate: u32,
 }
 
 /// Control's decision on an [`Ask`].
@@ -192,6 +194,16 @@ pub enum Verdict {
         /// Members, for the reply.
         members: u32,
     },
+    /// Op 12 or Halley's join, into a room with as many members as it may have: as before for who is one of them,
+    /// refused for others.
+    RoomFull {
+        /// The room, if it has members in this shard.
+        room: Option<RoomRef>,
+        /// As in [`Verdict::Join`].
+        members: u32,
+        /// Op 12.
+        moves: bool,
+    },
     /// Halley's join refused without closing: the name is not one, or there is no place for another room.
     JoinRefused,
     /// Leave the room. `None`: no such room here, reply "not a member".
@@ -206,6 +218,8 @@ pub enum Verdict {
         seconds: u32,
         /// As in a [`Grant`].
         limited: bool,
+        /// As in a [`Grant`].
+        rate: u32,
     },
     /// The new token is not good for the connection, whose grant stays as it is.
     RefreshRefused {

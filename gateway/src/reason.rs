@@ -18,6 +18,8 @@ pub enum CloseReason {
     TlsRecord,
     /// The keys of a TLS 1.2 connection have sealed as many records as they may.
     TlsWorn,
+    /// The source network has as many connections as it may have; over WebSocket the peer got the status.
+    NetworkFull,
     /// The HTTP upgrade was refused; the peer got the status.
     HandshakeRefused,
     /// A WebSocket frame against RFC 6455.
@@ -40,6 +42,8 @@ pub enum CloseReason {
     Replaced,
     /// Ended by an operator.
     Kicked,
+    /// More packets or bytes in a time than a client may say.
+    TooFast,
     /// More unsent bytes than `outbox_bytes_max` under the policy `close`.
     TooSlow,
     /// No byte taken for `stall_ms_max`.
@@ -50,6 +54,8 @@ pub enum CloseReason {
     PartialPool,
     /// A room name above its limit or not UTF-8.
     RoomNameBad,
+    /// The room of a login or of a change has as many members as it may have.
+    RoomFull,
     /// goim v1: an operation that it does not have, or that is not the login where that is due.
     OperationUnknown,
     /// The gateway drains or stops.
@@ -64,7 +70,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in order of its number.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 31] = [
         Self::PeerClosed,
         Self::PeerReset,
         Self::PacketMalformed,
@@ -72,6 +78,7 @@ impl CloseReason {
         Self::TlsHandshake,
         Self::TlsRecord,
         Self::TlsWorn,
+        Self::NetworkFull,
         Self::HandshakeRefused,
         Self::FrameMalformed,
         Self::FrameWrongType,
@@ -83,11 +90,13 @@ impl CloseReason {
         Self::HeartbeatMissed,
         Self::Replaced,
         Self::Kicked,
+        Self::TooFast,
         Self::TooSlow,
         Self::Stalled,
         Self::OutboxPool,
         Self::PartialPool,
         Self::RoomNameBad,
+        Self::RoomFull,
         Self::OperationUnknown,
         Self::Drain,
         Self::GrantExpired,
@@ -105,6 +114,7 @@ impl CloseReason {
             Self::TlsHandshake => "tls-handshake",
             Self::TlsRecord => "tls-record",
             Self::TlsWorn => "tls-worn",
+            Self::NetworkFull => "network-full",
             Self::HandshakeRefused => "handshake-refused",
             Self::FrameMalformed => "frame-malformed",
             Self::FrameWrongType => "frame-wrong-type",
@@ -116,11 +126,13 @@ impl CloseReason {
             Self::HeartbeatMissed => "heartbeat-missed",
             Self::Replaced => "replaced",
             Self::Kicked => "kicked",
+            Self::TooFast => "too-fast",
             Self::TooSlow => "too-slow",
             Self::Stalled => "stalled",
             Self::OutboxPool => "outbox-pool",
             Self::PartialPool => "partial-pool",
             Self::RoomNameBad => "room-name-bad",
+            Self::RoomFull => "room-full",
             Self::OperationUnknown => "operation-unknown",
             Self::Drain => "drain",
             Self::GrantExpired => "grant-expired",
@@ -133,7 +145,12 @@ impl CloseReason {
     /// is told, because the peer is gone or has its HTTP answer or alert.
     pub fn code(self) -> Option<u16> {
         match self {
-            Self::PeerClosed | Self::PeerReset | Self::TlsHandshake | Self::TlsRecord | Self::HandshakeRefused => None,
+            Self::PeerClosed
+            | Self::PeerReset
+            | Self::TlsHandshake
+            | Self::TlsRecord
+            | Self::NetworkFull
+            | Self::HandshakeRefused => None,
             Self::PacketMalformed | Self::FrameMalformed | Self::OperationUnknown => Some(1002),
             Self::FrameWrongType => Some(1003),
             Self::FrameNotUtf8 | Self::FrameNotDeflate => Some(1007),
@@ -141,12 +158,13 @@ impl CloseReason {
             Self::Drain | Self::TlsWorn => Some(1012),
             Self::OutboxPool | Self::PartialPool | Self::HookFailed => Some(1013),
             Self::LoginLate => Some(4001),
-            Self::LoginRefused => Some(4002),
+            Self::LoginRefused | Self::RoomFull => Some(4002),
             Self::HeartbeatMissed => Some(4003),
             Self::Replaced => Some(4004),
             Self::Kicked => Some(4005),
             Self::TooSlow | Self::Stalled => Some(4006),
             Self::GrantExpired | Self::GrantRevoked => Some(4007),
+            Self::TooFast => Some(4008),
         }
     }
 
@@ -231,6 +249,8 @@ pub enum Reject {
     StaleRoom,
     /// A join beyond `rooms_per_connection_max`.
     TooManyRooms,
+    /// A join of a room that has as many members as it may have.
+    RoomFull,
     /// A subscription beyond `accepts_max` or `accept_sets_max`; echoed without effect, as goim does.
     TooManyAccepts,
     /// An accept that the kernel failed, for example for want of files.
@@ -241,10 +261,11 @@ pub enum Reject {
 
 impl Reject {
     /// Every reject, in order of its number.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::StaleConnection,
         Self::StaleRoom,
         Self::TooManyRooms,
+        Self::RoomFull,
         Self::TooManyAccepts,
         Self::AcceptFailed,
         Self::NotGranted,
@@ -256,6 +277,7 @@ impl Reject {
             Self::StaleConnection => "stale-connection",
             Self::StaleRoom => "stale-room",
             Self::TooManyRooms => "too-many-rooms",
+            Self::RoomFull => "room-full",
             Self::TooManyAccepts => "too-many-accepts",
             Self::AcceptFailed => "accept-failed",
             Self::NotGranted => "not-granted",

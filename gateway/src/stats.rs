@@ -186,6 +186,8 @@ pub struct ShardStats {
     pub accept_rate_pauses: Counter,
     /// Times that `memory_bytes_max` stopped accepting.
     pub accept_memory_pauses: Counter,
+    /// Connections that found no place to be counted in their network.
+    pub network_uncounted: Counter,
     /// Rooms with members or joins on the way (gauge).
     pub rooms: Counter,
     /// Connections that the kernel takes nothing from at the moment (gauge).

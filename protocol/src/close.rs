@@ -26,6 +26,8 @@ pub const KICKED: u16 = 4005;
 pub const TOO_SLOW: u16 = 4006;
 /// The grant of the login has expired.
 pub const GRANT_EXPIRED: u16 = 4007;
+/// The client says more than it may.
+pub const TOO_FAST: u16 = 4008;
 
 /// Whether a close frame may carry `code`: 1000–1003, 1007–1014 (registered, and not reserved for
 /// local use as 1005, 1006 and 1015 are) and 3000–4999 (libraries and applications).

@@ -10,6 +10,8 @@ pub enum JoinStatus {
     Refused = 1,
     /// The connection is in as many rooms as it may be.
     TooManyRooms = 2,
+    /// The room has as many members as it may have.
+    RoomFull = 3,
 }
 
 /// Body of a join reply: `status · members`.
@@ -37,6 +39,7 @@ impl JoinReply {
             0 => JoinStatus::Joined,
             1 => JoinStatus::Refused,
             2 => JoinStatus::TooManyRooms,
+            3 => JoinStatus::RoomFull,
             _ => return None,
         };
         Some(Self { status, members })

@@ -10,6 +10,7 @@ use super::settings::{Auth, Dialect, Listener, Login, Settings, Shards, Transpor
 use super::tls::Tls;
 use super::tokens::Token;
 use super::upstream::{Operations, Upstream};
+use crate::shard::RATE_MAX;
 use crate::tls::{Problem, Speaks};
 use crate::{identity, limits};
 
@@ -68,6 +69,7 @@ impl Check<'_> {
     fn ranges(&self) -> Result<(), ConfigError> {
         let Settings { shard, compression, nodes, .. } = self.settings;
         let payload = limits::PAYLOAD_BYTES_MAX as u64;
+        self.limited()?;
         if let Some(connections_max) = self.settings.connections_max {
             self.range(
                 "connections_max",
@@ -111,6 +113,23 @@ impl Check<'_> {
                 "log.level",
                 format!("\"{}\" is no level: use error, warn, info, debug or trace", self.settings.log.level),
             );
+        }
+        Ok(())
+    }
+
+    fn limited(&self) -> Result<(), ConfigError> {
+        let limited = &self.settings.limits;
+        let rooms = limited.rooms_per_connection_max;
+        self.range("limits.rooms_per_connection_max", rooms.into(), 1, limits::ROOMS_PER_CONNECTION_MAX as u64)?;
+        self.range("limits.network_v4_bits", limited.network_v4_bits.into(), 8, 32)?;
+        self.range("limits.network_v6_bits", limited.network_v6_bits.into(), 16, 128)?;
+        for (key, value) in [
+            ("limits.client_packets_per_second_max", limited.client_packets_per_second_max),
+            ("limits.client_packets_burst_max", limited.client_packets_burst_max),
+            ("limits.client_bytes_per_second_max", limited.client_bytes_per_second_max),
+            ("limits.client_bytes_burst_max", limited.client_bytes_burst_max),
+        ] {
+            self.range(key, value.into(), 0, RATE_MAX.into())?;
         }
         Ok(())
     }

@@ -79,6 +79,41 @@ pub const KEYS: &[Key] = &[
         "How pushes are compressed for clients of listeners with `compression`: 1, the fastest, to 9, the smallest.",
     ),
     key("compression.bytes_min", "128", "Pushes with fewer bytes are not compressed."),
+    key("limits.rooms_per_connection_max", "64", "Rooms that one connection may be in, 64 at most."),
+    key(
+        "limits.client_packets_per_second_max",
+        "0",
+        "Packets that one client may say in a second; one that says more is closed with 4008 (`too-fast`). Pings count. 0: any.",
+    ),
+    key(
+        "limits.client_packets_burst_max",
+        "0",
+        "Packets that it may say at once after a silence; 0: as many as in a second.",
+    ),
+    key("limits.client_bytes_per_second_max", "0", "The same of bytes, as they come from its socket. 0: any."),
+    key(
+        "limits.client_bytes_burst_max",
+        "0",
+        "Bytes that it may say at once after a silence; 0: as many as in a second.",
+    ),
+    key(
+        "limits.network_connections_max",
+        "0",
+        "Connections of one source network, logged in or not; who would be one more is closed at once (`network-full`). 0: any.",
+    ),
+    key("limits.network_v4_bits", "24", "Leading bits of an IPv4 address that are its network, 8 to 32."),
+    key("limits.network_v6_bits", "48", "The same of an IPv6 address, 16 to 128."),
+    key("limits.room_members_max", "0", "Members of one room; who would be one more is refused. 0: any."),
+    key(
+        "limits.room_pushes_per_second_max",
+        "0",
+        "Pushes into one room a second, a second's worth at once (429 beyond). 0: any.",
+    ),
+    key(
+        "limits.room_bytes_per_second_max",
+        "0",
+        "The same of bytes of bodies; a single push is taken whatever it has.",
+    ),
     key("api.bind", "\"127.0.0.1:3111\"", "Address of the HTTP API."),
     key(
         "api.auth",

@@ -9,6 +9,7 @@ use super::compression::Compression;
 use super::hooks::Hooks;
 use super::jwt::Jwt;
 use super::kafka::Kafka;
+use super::limited::Limited;
 use super::log::Log;
 use super::nodes::Nodes;
 use super::tls::Tls;
@@ -45,6 +46,8 @@ pub struct Settings {
     pub shard: Shard,
     /// `[compression]`.
     pub compression: Compression,
+    /// `[limits]`.
+    pub limits: Limited,
     /// `[api]`.
     pub api: Api,
     /// `[api_v1]`. `None`: goim v1's calls are not served.
@@ -83,6 +86,7 @@ impl Default for Settings {
             drain_ms_max: 30_000,
             shard: Shard::default(),
             compression: Compression::default(),
+            limits: Limited::default(),
             api: Api::default(),
             api_v1: None,
             jwt: Jwt::default(),

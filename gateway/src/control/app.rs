@@ -13,7 +13,7 @@ use super::listen::Bound;
 use crate::compression::Compression;
 use crate::config::{Config, Reload};
 use crate::directory::Directory;
-use crate::dispatch::Dispatch;
+use crate::dispatch::{Dispatch, Rates};
 use crate::ids::ConnWord;
 use crate::link::ShardLink;
 use crate::order::Inspection;
@@ -31,6 +31,8 @@ pub struct App {
     pub dispatch: Dispatch,
     /// What compresses them, if a listener does.
     pub compression: Option<Arc<Compression>>,
+    /// The rates of what comes from Kafka; those of the API's own pushes are its dispatch's.
+    pub arriving: Arc<Rates>,
     /// Who is where.
     pub directory: Arc<Directory>,
     /// Every shard's queues and counters.

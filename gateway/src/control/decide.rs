@@ -81,6 +81,8 @@ pub struct Policy {
     pub key_policy: KeyPolicy,
     /// What is asked of the platform.
     pub hooks: HookPolicy,
+    /// Members of one room; 0: any number.
+    pub room_members_max: u32,
 }
 
 impl Policy {
@@ -109,6 +111,8 @@ pub enum Refusal {
     RoomNameBad,
     /// The shard has as many rooms as it can number.
     RoomsTooMany,
+    /// The room has as many members as it may have.
+    RoomFull,
     /// Not an operation that control decides on.
     OperationUnknown,
     /// The token is no grant.
@@ -135,7 +139,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every refusal, without those of tokens ([`TokenReject::ALL`]).
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::LoginsClosed,
         Self::LoginSyntax,
         Self::LoginWrongType,
@@ -145,6 +149,7 @@ impl Refusal {
         Self::AcceptsTooMany,
         Self::RoomNameBad,
         Self::RoomsTooMany,
+        Self::RoomFull,
         Self::OperationUnknown,
         Self::MemberNotGranted,
         Self::KeyNotGranted,
@@ -169,6 +174,7 @@ impl Refusal {
             Self::AcceptsTooMany => "accepts-too-many",
             Self::RoomNameBad => "room-name-bad",
             Self::RoomsTooMany => "rooms-too-many",
+            Self::RoomFull => "room-full",
             Self::OperationUnknown => "operation-unknown",
             Self::Token(reject) => reject.name(),
             Self::MemberNotGranted => "member-not-granted",
@@ -187,6 +193,7 @@ impl Refusal {
     fn close_reason(self) -> CloseReason {
         match self {
             Self::RoomNameBad => CloseReason::RoomNameBad,
+            Self::RoomFull => CloseReason::RoomFull,
             Self::OperationUnknown => CloseReason::PacketMalformed,
             Self::HookBusy | Self::HookDown | Self::HookNonsense => CloseReason::HookFailed,
             Self::Draining => CloseReason::Drain,

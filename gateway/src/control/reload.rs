@@ -85,6 +85,9 @@ fn take_over(app: &App, machine: &RefCell<Machine>, outside: &Outside, config: &
     if let (Some(kafka), Some(settings)) = (app.kafka.get(), &config.settings.kafka) {
         kafka.reload(settings);
     }
+    let rates = config.settings.limits.room_rates();
+    app.dispatch.rates().set(rates);
+    app.arriving.set(rates);
     app.live.replace(config.clone());
 }
 

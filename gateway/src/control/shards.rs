@@ -9,9 +9,11 @@ use halley_ring::RingSettings;
 
 use super::start::StartError;
 use crate::config::{Config, Dialect, ECHO_PATH, SlowPolicy, Transport, Upstream};
+use crate::directory::HashSecret;
 use crate::ids::ShardIndex;
 use crate::limits;
 use crate::link::{ControlBell, ShardLink};
+use crate::networks::{Networks, Prefixes};
 use crate::shard::{self, AcceptRate, ListenerSettings, Reloadable, ShardSettings, ShardStart};
 use crate::upstream::{Rules, UpstreamLink};
 
@@ -49,10 +51,14 @@ pub(super) fn start(
         .collect();
     // Rings name the sockets by number until the process ends.
     let fds: Vec<_> = Vec::leak(sockets).iter().map(AsRawFd::as_raw_fd).collect();
+    let networks = networks(config);
     let (report, ready) = mpsc::channel();
     for (at, link) in links.iter().enumerate() {
         let report = report.clone();
-        let settings = shard(config, ShardIndex(u8::try_from(at).expect("few shards")), &listeners);
+        let settings = ShardSettings {
+            networks: Arc::clone(&networks),
+            ..shard(config, ShardIndex(u8::try_from(at).expect("few shards")), &listeners)
+        };
         let start = ShardStart {
             ring: RingSettings {
                 slots: settings.connections_max,
@@ -116,6 +122,8 @@ fn shard(config: &Config, index: ShardIndex, listeners: &Arc<[ListenerSettings]>
         partials_max: shard.partials_max,
         sends_per_turn_max: shard.sends_per_turn_max,
         upstream: config.settings.upstream.as_ref().map(|it| Arc::new(rules(it))),
+        rooms_per_connection_max: u8::try_from(config.settings.limits.rooms_per_connection_max).unwrap_or(u8::MAX),
+        network_connections_max: config.settings.limits.network_connections_max,
         ..ShardSettings::new(index, config.plan.connections_of(index.0.into()), Arc::clone(listeners))
     }
 }
@@ -137,7 +145,16 @@ pub(super) fn reloadable(config: &Config) -> Arc<Reloadable> {
 }
 
 fn listeners(config: &Config) -> Arc<[ListenerSettings]> {
-    config.settings.listener.iter().map(|it| listener(it, config.dev)).collect()
+    let client_rates = config.settings.limits.client_rates();
+    let with_rates = |it| ListenerSettings { client_rates, ..listener(it, config.dev) };
+    config.settings.listener.iter().map(with_rates).collect()
+}
+
+/// Where the connections of source networks are counted; a reload may ask for it.
+fn networks(config: &Config) -> Arc<Networks> {
+    let limited = &config.settings.limits;
+    let prefixes = Prefixes { v4_bits: limited.network_v4_bits, v6_bits: limited.network_v6_bits };
+    Arc::new(Networks::new(config.plan.connections_max, prefixes, &HashSecret::random()))
 }
 
 /// A shard's part of the rate at which the process accepts.

@@ -28,7 +28,7 @@ use super::{notify, ready};
 use crate::compression::Compression;
 use crate::config::{self, Config, Dialect, Jwt, KeyPolicy, Listener, Login, Settings, Transport, WhenDown};
 use crate::directory::{DirectoryWriter, HashSecret};
-use crate::dispatch::Dispatch;
+use crate::dispatch::{Dispatch, Rates};
 use crate::identity::{self, Expected, Keys, TokenReject};
 use crate::limits;
 use crate::link::{ControlBell, ShardLink};
@@ -147,8 +147,11 @@ pub fn assemble(
     machine.set_memory_max(config.settings.memory_bytes_max);
     let compression = compression(&config.settings).map(Arc::new);
     let app = App {
-        dispatch: Dispatch::new(Arc::clone(&directory), Arc::clone(&links)).compressing(compression.clone()),
+        dispatch: Dispatch::new(Arc::clone(&directory), Arc::clone(&links))
+            .compressing(compression.clone())
+            .with_rates(rates(&config)),
         compression,
+        arriving: rates(&config),
         push_ids: Arc::default(),
         kafka: OnceLock::new(),
         tls,
@@ -173,6 +176,11 @@ fn shown(settings: &Settings, bound: &Bound) -> Arc<[ListenerShown]> {
         tls: listener.tls.is_some(),
     });
     shown.collect()
+}
+
+/// How fast rooms may be pushed to.
+fn rates(config: &Config) -> Arc<Rates> {
+    Arc::new(Rates::new(config.settings.limits.room_rates()))
 }
 
 /// Whose tokens let clients in. Without keys, as without listeners that ask for tokens: nobody's.
@@ -225,6 +233,7 @@ pub(super) fn policy(config: &Config) -> Policy {
             allow_when_down: settings.hooks.when_down == WhenDown::Allow,
             pending_max: settings.hooks.pending_max as usize,
         },
+        room_members_max: settings.limits.room_members_max,
     }
 }
 
@@ -233,7 +242,7 @@ fn start_kafka(app: &App, machine: &Rc<RefCell<Machine>>) -> Result<(), StartErr
     let config = app.config();
     let Some(settings) = &config.settings.kafka else { return Ok(()) };
     let dispatch = Dispatch::new(Arc::clone(&app.directory), Arc::clone(&app.links));
-    let dispatch = dispatch.compressing(app.compression.clone());
+    let dispatch = dispatch.compressing(app.compression.clone()).with_rates(Arc::clone(&app.arriving));
     let kafka = Kafka::start(settings, dispatch, Arc::clone(&app.links), config.plan.cpus.clone());
     let kafka = kafka.map_err(StartError::Kafka)?;
     let machine = Rc::clone(machine);

@@ -103,7 +103,7 @@ impl HashSecret {
     }
 
     /// For tables whose keys a peer chooses.
-    pub(super) fn state(&self) -> SeedableRandomState {
+    pub(crate) fn state(&self) -> SeedableRandomState {
         self.state.clone()
     }
 }

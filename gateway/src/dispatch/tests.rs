@@ -49,6 +49,21 @@ fn keys(keys: &[&str]) -> Target {
 }
 
 #[test]
+fn a_room_that_is_pushed_to_too_fast_refuses_and_others_do_not() {
+    let mut rig = Rig::new(50);
+    rig.dispatch =
+        rig.dispatch.with_rates(Arc::new(Rates::new(RoomRates { pushes_per_second: 3, bytes_per_second: 0 })));
+    for (shard, room) in [(0, "a"), (1, "a"), (1, "b")] {
+        rig.writer.order_join(ShardIndex(shard), room).expect("a place");
+    }
+    let pushed = |room: &str| (0..5).filter(|_| rig.push(&Target::Room(room.into())).is_ok()).count();
+    assert_eq!((pushed("a"), pushed("b"), pushed("nobody is here")), (3, 3, 5));
+    assert_eq!(rig.push(&Target::Room("a".into())), Err(DispatchError::RoomTooFast));
+    assert_eq!(rig.dispatch.rates().refused(), 5);
+    assert_eq!(rig.push(&Target::All), Ok((0, 0)), "only rooms have a rate");
+}
+
+#[test]
 fn a_push_to_keys_is_one_order_for_each_shard_that_has_some() {
     let mut rig = Rig::new(10);
     let [a, b, c] = [rig.login(0, 1, "a", 0), rig.login(0, 2, "b", 0), rig.login(1, 1, "c", 0)];

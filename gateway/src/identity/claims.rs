@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::TokenReject;
 use crate::limits;
+use crate::shard::RATE_MAX;
 
 /// Patterns of rooms in one token.
 const ROOM_PATTERNS_MAX: usize = 64;
@@ -37,6 +38,8 @@ pub struct Claims {
     pub rooms: Vec<String>,
     /// The operations that may be accepted; none: all.
     pub operations: Option<Vec<i32>>,
+    /// Packets that the client may say in a second; none: those of the configuration.
+    pub rate: Option<u32>,
 }
 
 /// What a token must claim besides.
@@ -55,6 +58,7 @@ impl Claims {
     pub fn check(&self, expected: &Expected, now_s: u64) -> Result<u64, TokenReject> {
         let too_many = self.rooms.len() > ROOM_PATTERNS_MAX
             || self.operations.as_ref().is_some_and(|operations| operations.len() > limits::ACCEPTS_MAX)
+            || self.rate.is_some_and(|rate| !(1..=RATE_MAX).contains(&rate))
             || self.jti.as_ref().is_some_and(|id| id.len() > TOKEN_ID_BYTES_MAX)
             || self.key.as_ref().is_some_and(|key| key.len() > limits::KEY_BYTES_MAX)
             || self.rooms.iter().any(|room| room.len() > limits::ROOM_NAME_BYTES_MAX);
@@ -193,6 +197,10 @@ mod tests {
             with(64, 64, 128, 256, 257),
         ] {
             assert_eq!(wrong.check(&Expected::default(), 0), Err(TokenReject::Claims));
+        }
+        for (rate, good) in [(0, false), (1, true), (RATE_MAX, true), (RATE_MAX + 1, false)] {
+            let claims = Claims { exp: Some(Date(9)), rate: Some(rate), ..Claims::default() };
+            assert_eq!(claims.check(&Expected::default(), 0).is_ok(), good, "{rate}");
         }
     }
 }

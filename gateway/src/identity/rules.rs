@@ -1,4 +1,4 @@
-//! What a grant allows: rooms by pattern, operations by list.
+//! What a grant allows: rooms by pattern, operations by list, a rate.
 
 use super::Claims;
 
@@ -8,13 +8,20 @@ pub struct Rules {
     rooms: Box<[Box<str>]>,
     /// `None`: all.
     operations: Option<Box<[i32]>>,
+    /// 0: none.
+    rate: u32,
 }
 
 impl Rules {
     /// The rules of a token.
     pub fn new(claims: &Claims) -> Self {
         let rooms = claims.rooms.iter().map(|room| room.as_str().into()).collect();
-        Self { rooms, operations: claims.operations.as_deref().map(Into::into) }
+        Self { rooms, operations: claims.operations.as_deref().map(Into::into), rate: claims.rate.unwrap_or(0) }
+    }
+
+    /// Packets that the client may say in a second; 0: those of the configuration.
+    pub fn rate(&self) -> u32 {
+        self.rate
     }
 
     /// Whether this room may be joined.

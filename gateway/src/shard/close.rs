@@ -28,6 +28,10 @@ const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: clo
 const UNAVAILABLE: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
 
+/// Told to a client whose network has as many connections as it may have.
+const TOO_MANY: &[u8] =
+    b"HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nRetry-After: 10\r\nContent-Length: 0\r\n\r\n";
+
 /// Longest text of a kick: the longest name of a reason, and when to come back.
 const FAREWELL_BYTES_MAX: usize = 64;
 
@@ -104,6 +108,7 @@ impl<R: Ring> Shard<R> {
             match reason {
                 CloseReason::LoginLate => self.reply.extend_from_slice(REQUEST_TIMEOUT),
                 CloseReason::Drain => self.reply.extend_from_slice(UNAVAILABLE),
+                CloseReason::NetworkFull => self.reply.extend_from_slice(TOO_MANY),
                 // The answer to a refused handshake has been queued already.
                 _ => {}
             }
@@ -184,6 +189,7 @@ impl<R: Ring> Shard<R> {
         self.empty_outbox(slot);
         self.drop_chunk(slot);
         self.end_tls(slot);
+        self.forget_network(slot);
         self.wheel.clear(&mut self.table, slot);
         let conn = &mut self.table[slot];
         self.accept_sets.give(std::mem::take(&mut conn.accepts));

@@ -78,6 +78,8 @@ pub(super) mod flag {
     pub(in crate::shard) const LAST_READ: u32 = 1 << 18;
     /// Speaks goim v1.
     pub(in crate::shard) const V1: u32 = 1 << 19;
+    /// Counts in its network.
+    pub(in crate::shard) const COUNTED: u32 = 1 << 20;
     /// Its token does not allow every operation.
     pub(in crate::shard) const LIMITED: u32 = 1 << 24;
     /// Speaks TLS.

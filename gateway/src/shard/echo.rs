@@ -29,6 +29,13 @@ pub(super) struct Echo {
     last: bool,
 }
 
+impl Echo {
+    /// Whether its message ends with it.
+    pub(super) fn is_last(&self) -> bool {
+        self.last
+    }
+}
+
 impl<R: Ring> Shard<R> {
     /// The connection has asked for the path of the echo: nobody else hears of it.
     pub(super) fn begin_echo(&mut self, slot: Slot) {

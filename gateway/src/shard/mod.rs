@@ -25,6 +25,7 @@ mod echo;
 mod flush;
 mod orders;
 mod outbox;
+mod pace;
 mod receive;
 mod reports;
 mod requests;
@@ -41,6 +42,7 @@ mod v1;
 mod tests;
 
 pub use bucket::AcceptRate;
+pub use pace::{ClientRates, RATE_MAX, Rate};
 pub use settings::{Dialect, ListenerSettings, Reloadable, ShardSettings, SlowPolicy, Transport};
 pub use thread::{ShardStart, run};
 
@@ -62,6 +64,7 @@ use self::chunks::Chunks;
 use self::conn::{Class, Phase, Table, flag};
 use self::flush::Queues;
 use self::outbox::{Outboxes, SlotList};
+use self::pace::Pace;
 use self::reports::Debts;
 use self::rooms::Rooms;
 use self::runs::Runs;
@@ -100,6 +103,7 @@ pub struct Shard<R: Ring> {
     outboxes: Outboxes,
     queues: Queues,
     batch: Batch,
+    pace: Pace,
     tls: Tls,
     upstream: Upstream,
     debts: Debts,
@@ -170,6 +174,7 @@ impl<R: Ring> Shard<R> {
             outboxes: Outboxes::new(outboxes, settings.outbox_entries_max),
             queues: Queues::new(slots),
             batch: Batch::new(),
+            pace: Pace::new(slots),
             debts: Debts::new(slots),
             ready: VecDeque::with_capacity(slots as usize),
             wait_ask: VecDeque::with_capacity(slots as usize),

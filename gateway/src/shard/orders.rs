@@ -6,21 +6,15 @@ use halley_protocol::packet::Packet;
 use halley_ring::{Ring, Slot};
 
 use crate::ids::{ConnWord, RoomRef};
-use crate::limits::{PUSHES_WEIGHT_MAX, ROOMS_PER_CONNECTION_MAX};
+use crate::limits::PUSHES_WEIGHT_MAX;
 use crate::order::{Echoed, Grant, Inspection, Order, Report, Verdict};
 use crate::payload::Payload;
-use crate::reason::{DropReason, Reject};
+use crate::reason::{CloseReason, DropReason, Reject};
 use crate::sabotage::{Bug, planted};
 
 use super::conn::{Phase, flag};
 use super::rooms::Joined;
 use super::{ORDERS_PER_TURN_MAX, Shard, timers};
-
-#[allow(clippy::cast_possible_truncation, reason = "asserted")]
-const ROOMS_MAX: u8 = {
-    assert!(ROOMS_PER_CONNECTION_MAX <= u8::MAX as usize);
-    ROOMS_PER_CONNECTION_MAX as u8
-};
 
 impl<R: Ring> Shard<R> {
     /// Carries orders out, pushes only as long as what waits here leaves room; whether some are left.
@@ -125,6 +119,7 @@ impl<R: Ring> Shard<R> {
         if grant.limited {
             conn.set(flag::LIMITED);
         }
+        self.pace.grant(slot, grant.rate);
         match self.accept_sets.take(&mut grant.accepts.clone()) {
             Ok(set) => self.table[slot].accepts = set,
             Err(_) => self.reject(Reject::TooManyAccepts),
@@ -149,7 +144,7 @@ impl<R: Ring> Shard<R> {
             self.table[slot].clear(flag::LOGIN_ROOM);
         }
         let Some(room) = room else { return };
-        match self.rooms.join(&mut self.table, slot, room.index, ROOMS_MAX, true) {
+        match self.rooms.join(&mut self.table, slot, room.index, self.settings.rooms_per_connection_max, true) {
             Joined::New => self.table[slot].set(flag::LOGIN_ROOM),
             Joined::Already => {
                 self.rooms.make_first(&mut self.table, slot, room.index);
@@ -199,6 +194,8 @@ impl<R: Ring> Shard<R> {
                 let reply = self.join_room(slot, room, members);
                 self.reply_to_ask(slot, ask, operation::JOIN_REPLY, &reply.to_bytes());
             }
+            Verdict::RoomFull { room, moves: true, .. } => self.move_within(slot, ask, room),
+            Verdict::RoomFull { room, members, moves: false } => self.join_within(slot, ask, room, members),
             Verdict::JoinRefused => {
                 let reply = JoinReply { status: JoinStatus::Refused, members: 0 };
                 self.reply_to_ask(slot, ask, operation::JOIN_REPLY, &reply.to_bytes());
@@ -215,7 +212,8 @@ impl<R: Ring> Shard<R> {
                 self.reject(Reject::NotGranted);
                 self.reply_to_ask(slot, ask, operation::SUBSCRIBE_REPLY, ask.body);
             }
-            Verdict::Refreshed { seconds, limited } => {
+            Verdict::Refreshed { seconds, limited, rate } => {
+                self.pace.grant(slot, rate);
                 let conn = &mut self.table[slot];
                 conn.clear(flag::LIMITED);
                 if limited {
@@ -266,7 +264,7 @@ impl<R: Ring> Shard<R> {
     }
 
     fn join_room(&mut self, slot: Slot, room: RoomRef, members: u32) -> JoinReply {
-        match self.rooms.join(&mut self.table, slot, room.index, ROOMS_MAX, false) {
+        match self.rooms.join(&mut self.table, slot, room.index, self.settings.rooms_per_connection_max, false) {
             Joined::New | Joined::Already => {
                 JoinReply { status: JoinStatus::Joined, members: i32::try_from(members).unwrap_or(i32::MAX) }
             }
@@ -275,6 +273,29 @@ impl<R: Ring> Shard<R> {
                 JoinReply { status: JoinStatus::TooManyRooms, members: 0 }
             }
         }
+    }
+
+    /// The room as one that the connection is in.
+    fn member_of(&self, slot: Slot, room: Option<RoomRef>) -> Option<RoomRef> {
+        room.filter(|room| self.rooms.of(&self.table, slot).any(|of| of == *room))
+    }
+
+    /// A move into a full room: a member of it may make it its login room.
+    fn move_within(&mut self, slot: Slot, ask: Echoed<'_>, room: Option<RoomRef>) {
+        let Some(room) = self.member_of(slot, room) else { return self.end(slot, CloseReason::RoomFull) };
+        self.move_to(slot, Some(room));
+        self.reply_to_ask(slot, ask, operation::CHANGE_ROOM_REPLY, ask.body);
+    }
+
+    /// A join of a full room: nothing new for a member of it, for others there is no place.
+    fn join_within(&mut self, slot: Slot, ask: Echoed<'_>, room: Option<RoomRef>, members: u32) {
+        let reply = if self.member_of(slot, room).is_some() {
+            JoinReply { status: JoinStatus::Joined, members: i32::try_from(members).unwrap_or(i32::MAX) }
+        } else {
+            self.reject(Reject::RoomFull);
+            JoinReply { status: JoinStatus::RoomFull, members: 0 }
+        };
+        self.reply_to_ask(slot, ask, operation::JOIN_REPLY, &reply.to_bytes());
     }
 
     fn leave_room(&mut self, slot: Slot, room: Option<RoomRef>) -> LeaveStatus {

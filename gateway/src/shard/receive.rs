@@ -159,7 +159,11 @@ impl<R: Ring> Shard<R> {
             Received::Bytes { bytes, more } => {
                 let (_, state) = self.chunks.parts(chunk);
                 state.cursor.filled += bytes as usize;
-                self.serve_chunk(slot, chunk);
+                if self.may_say(slot, bytes) {
+                    self.serve_chunk(slot, chunk);
+                } else {
+                    self.end_deaf(slot, CloseReason::TooFast);
+                }
                 if more && self.may_read(slot) {
                     self.mark_ready(slot);
                 } else {
@@ -199,9 +203,7 @@ impl<R: Ring> Shard<R> {
         let outcome = self.serve_packets(slot, chunk);
         self.queue_reply(slot);
         if let Err(reason) = outcome {
-            self.drop_chunk(slot);
-            self.table[slot].set(flag::DEAF);
-            self.end(slot, reason);
+            self.end_deaf(slot, reason);
         } else if self.owns(slot, chunk) {
             self.compact(slot, chunk);
             self.keep_or_give(slot, chunk);
@@ -209,6 +211,33 @@ impl<R: Ring> Shard<R> {
         if self.is_over_its_outbox(slot) {
             self.table[slot].set(flag::PAUSED);
         }
+    }
+
+    /// Ends a connection that is not listened to any more.
+    fn end_deaf(&mut self, slot: Slot, reason: CloseReason) {
+        self.drop_chunk(slot);
+        self.table[slot].set(flag::DEAF);
+        self.end(slot, reason);
+    }
+
+    /// Counts bytes that a client has said; `false`: more than it may. Who goes already may say what it likes.
+    pub(super) fn may_say(&mut self, slot: Slot, bytes: u32) -> bool {
+        let rates = self.listener(slot).client_rates;
+        self.table[slot].phase == Phase::Lingering || self.pace.bytes(slot, rates, self.now_ms, bytes)
+    }
+
+    /// Counts what a client has said.
+    fn count_said(&mut self, slot: Slot, input: &Input) -> Result<(), CloseReason> {
+        let counts = match input {
+            Input::Request(_) | Input::Inflated(_) | Input::Ping(_) | Input::Nothing => true,
+            Input::Echo(echo) => echo.is_last(),
+            Input::Upgraded(_) | Input::Closed(_) | Input::NeedMore => false,
+        };
+        let rates = self.listener(slot).client_rates;
+        if !counts || self.table[slot].phase == Phase::Lingering || self.pace.packet(slot, rates, self.now_ms) {
+            return Ok(());
+        }
+        Err(CloseReason::TooFast)
     }
 
     /// A connection whose input cannot be decoded any more has been told so. Its client's next word is most
@@ -236,7 +265,9 @@ impl<R: Ring> Shard<R> {
             if self.table[slot].has(flag::ASK) {
                 break;
             }
-            match self.decode(slot, chunk)? {
+            let input = self.decode(slot, chunk)?;
+            self.count_said(slot, &input)?;
+            match input {
                 Input::NeedMore => return Ok(()),
                 Input::Nothing => {}
                 Input::Request(request) => self.serve(slot, chunk, &request)?,

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use crate::ids::ShardIndex;
 use crate::limits;
+use crate::networks::Networks;
 use crate::sabotage::{Bug, planted};
 use crate::upstream::Rules;
 
 use super::bucket::AcceptRate;
+use super::pace::ClientRates;
 
 /// How clients of a listener speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +67,8 @@ pub struct ListenerSettings {
     pub linger_ms_max: u32,
     /// Compression is agreed to over WebSocket, where goim v2 is spoken. A reload does not change it.
     pub compression: bool,
+    /// How much one client may say.
+    pub client_rates: ClientRates,
     /// TLS, and what its connections begin with.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
@@ -100,6 +104,12 @@ pub struct ShardSettings {
     pub rooms_max: u32,
     /// What is passed on, if anything is.
     pub upstream: Option<Arc<Rules>>,
+    /// Rooms of one connection, [`limits::ROOMS_PER_CONNECTION_MAX`] at most.
+    pub rooms_per_connection_max: u8,
+    /// Connections of one source network, all shards together. 0: any, and they are not counted.
+    pub network_connections_max: u32,
+    /// Where they are counted; all shards have the same.
+    pub networks: Arc<Networks>,
 }
 
 /// What a running shard takes over from a configuration read anew, all of it between two packets.
@@ -119,7 +129,17 @@ pub struct Reloadable {
     pub sends_per_turn_max: u32,
     /// As in [`ShardSettings`]; there if it was at the start.
     pub upstream: Option<Arc<Rules>>,
+    /// As in [`ShardSettings`]. Who is in more rooms stays in them.
+    pub rooms_per_connection_max: u8,
+    /// As in [`ShardSettings`]. Who came while none were counted does not count.
+    pub network_connections_max: u32,
 }
+
+#[allow(clippy::cast_possible_truncation, reason = "asserted")]
+const ROOMS_PER_CONNECTION: u8 = {
+    assert!(limits::ROOMS_PER_CONNECTION_MAX <= u8::MAX as usize);
+    limits::ROOMS_PER_CONNECTION_MAX as u8
+};
 
 impl ShardSettings {
     /// What of these a reload brings.
@@ -132,6 +152,8 @@ impl ShardSettings {
             room_pending_bytes_max: self.room_pending_bytes_max,
             sends_per_turn_max: self.sends_per_turn_max,
             upstream: self.upstream.clone(),
+            rooms_per_connection_max: self.rooms_per_connection_max,
+            network_connections_max: self.network_connections_max,
         }
     }
 
@@ -147,6 +169,8 @@ impl ShardSettings {
         self.room_pending_bytes_max = new.room_pending_bytes_max;
         self.sends_per_turn_max = new.sends_per_turn_max;
         self.upstream.clone_from(&new.upstream);
+        self.rooms_per_connection_max = new.rooms_per_connection_max;
+        self.network_connections_max = new.network_connections_max;
     }
 
     /// The defaults for a shard of so many connections.
@@ -166,6 +190,9 @@ impl ShardSettings {
             sends_per_turn_max: 4096,
             rooms_max: u32::try_from(limits::SHARD_ROOMS_MAX).unwrap_or(u32::MAX),
             upstream: None,
+            rooms_per_connection_max: ROOMS_PER_CONNECTION,
+            network_connections_max: 0,
+            networks: Arc::new(Networks::none()),
         }
     }
 
@@ -196,6 +223,7 @@ impl ListenerSettings {
             heartbeat_ms_max: 480_000,
             linger_ms_max: 2000,
             compression: false,
+            client_rates: ClientRates::default(),
             tls: None,
         }
     }

@@ -75,6 +75,8 @@ pub struct KafkaStats {
     pub dispatched: Counter,
     /// Jobs older than `kafka.job_age_ms_max`.
     pub expired: Counter,
+    /// Jobs for a room that gets more than it may.
+    pub limited: Counter,
     /// Records that are no jobs, by reason.
     pub rejects: [Counter; JobReject::ALL.len()],
     /// Records read a second time, and left out.

@@ -121,6 +121,23 @@ fn what_is_wrong_is_named_and_nothing_is_dispatched() {
 }
 
 #[test]
+fn a_room_that_is_pushed_to_too_fast_is_429_with_a_time_to_wait() {
+    let limited = format!("[limits]\nroom_pushes_per_second_max = 2\n{OPEN}");
+    run(config(&limited), async |gateway| {
+        gateway.log_in(0, 1, r#"{"room_id":"r"}"#).await;
+        let push = |room: &str| format!(r#"{{"target":{{"room":"{room}"}},"operation":1,"payload":{{"text":"x"}}}}"#);
+        for _ in 0..2 {
+            assert_eq!(gateway.push(&push("r")).await.status, StatusCode::OK);
+        }
+        let refused = gateway.push(&push("r")).await;
+        assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS, "{}", refused.text());
+        assert_eq!((refused.header("retry-after"), &refused.json()["error"]["code"]), ("1", &json!("too-fast")));
+        assert_eq!(gateway.push(&push("nobody is here")).await.status, StatusCode::OK);
+        assert!(gateway.get("/metrics").await.text().contains("halley_pushes_too_fast_total 1"));
+    });
+}
+
+#[test]
 fn a_body_without_its_type_is_415() {
     run(config(OPEN), async |gateway| {
         let answer = gateway.post("/v1/push", r#"{"target":{"all":true},"operation":1,"payload":{"text":"x"}}"#).await;

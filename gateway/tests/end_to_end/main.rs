@@ -11,6 +11,7 @@ mod endpoint;
 mod handshakes;
 mod hooks;
 mod identity;
+mod limits;
 mod page;
 mod reload;
 mod restart;

@@ -1,9 +1,12 @@
 //! The API where Kafka is configured: a push is Kafka's before its caller is answered.
 
-use serde_json::json;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
 use xtask::kafka::Broker;
 
-use crate::world::{client, folder, gateway, jars, source, topic};
+use crate::support::until;
+use crate::world::{Wire, Writer, broker, client, folder, gateway, jars, room_job, source, topic, until_dispatched};
 
 #[test]
 fn a_call_is_answered_with_partition_and_offset_or_with_503_and_never_in_between() {
@@ -48,9 +51,7 @@ fn a_call_is_answered_with_partition_and_offset_or_with_503_and_never_in_between
     assert_eq!(gateway.get("/healthz").status, 200);
     broker.signal("CONT").expect("goes on");
     // It may come or not: its caller was told so. What is pushed afterwards comes after it.
-    crate::support::until("acknowledged again", || {
-        gateway.call("POST", "/v1/push", json, &push("five").to_string()).status == 200
-    });
+    until("acknowledged again", || gateway.call("POST", "/v1/push", json, &push("five").to_string()).status == 200);
     let mut last = String::new();
     while last != "five" {
         let crate::support::Heard::Packet { body, .. } = client.hear() else { panic!("a push") };
@@ -58,4 +59,33 @@ fn a_call_is_answered_with_partition_and_offset_or_with_503_and_never_in_between
         assert!(last == "four" || last == "five", "{last}");
     }
     assert_eq!(source(&gateway)["rejects"]["bad-name"], 0);
+}
+
+#[test]
+fn a_room_gets_what_it_may_by_the_time_when_it_was_written() {
+    let Some(broker) = broker() else { return };
+    let topic = topic(broker, 1);
+    let gateway = gateway(broker, &topic, "[limits]\nroom_pushes_per_second_max = 2\n");
+    let (mut fast, mut slow) = (client(&gateway, "fast", "fast"), client(&gateway, "slow", "slow"));
+    let writer = Writer::new(broker, &topic);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let begin_ms = i64::try_from(now.as_millis()).expect("before the end of time") - 60_000;
+    let put = |room: &str, n: i64, at_ms: i64| {
+        writer.put(&Wire { timestamp: Some(begin_ms + at_ms), ..room_job(room, &n.to_string()) });
+    };
+    (0..6).for_each(|n| put("fast", n, 0));
+    // As fast as they may be, and all of them are read at once.
+    (0..6).for_each(|n| put("slow", n, n * 500));
+    writer.flush();
+    until_dispatched(&gateway, 8);
+    assert_eq!(source(&gateway)["limited"], 4);
+    (0..2).for_each(|n| fast.expect_push(1000, &n.to_string()));
+    (0..6).for_each(|n| slow.expect_push(1000, &n.to_string()));
+
+    let push = json!({ "target": { "room": "of the API" }, "operation": 1000, "payload": { "text": "x" } });
+    let results = gateway.push(&Value::from(vec![push; 4]));
+    let refused = |at: usize| results[at]["error"]["code"] == "too-fast";
+    assert_eq!([0, 1, 2, 3].map(refused), [false, false, true, true], "{results}");
+    until("what was taken is read", || source(&gateway)["dispatched"].as_u64() >= Some(10));
+    [fast, slow].iter_mut().for_each(crate::support::Client::expect_quiet);
 }

@@ -55,6 +55,16 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
+/// What is answered to these bytes, until the other side ends the connection or says no more for a while.
+pub(crate) fn exchange(address: SocketAddr, bytes: &str) -> String {
+    let mut stream = connect(address);
+    stream.write_all(bytes.as_bytes()).expect("the listener takes bytes");
+    stream.shutdown(std::net::Shutdown::Write).expect("connected");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
 /// Whether the other side has ended this connection; bytes before the end are read and forgotten.
 pub(crate) fn ended(stream: &mut TcpStream) -> bool {
     let mut bytes = [0; 4096];

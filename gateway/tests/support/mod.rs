@@ -7,7 +7,7 @@ pub(crate) mod talk;
 
 use std::time::{Duration, Instant};
 
-pub(crate) use client::{Client, Heard, Transport, connect, ended};
+pub(crate) use client::{Client, Heard, Transport, connect, ended, exchange};
 pub(crate) use process::{Gateway, LISTENERS, OPEN, folder_with, halley, output, until_exit};
 
 /// Longest that anything may take; only a failed test gets there.

@@ -18,11 +18,11 @@ fn codes_lie_below_the_base() {
 fn a_join_reply_is_status_and_members() {
     let reply = JoinReply { status: JoinStatus::TooManyRooms, members: 258 };
     assert_eq!(reply.to_bytes(), [0, 0, 0, 2, 0, 0, 1, 2]);
-    for status in [JoinStatus::Joined, JoinStatus::Refused, JoinStatus::TooManyRooms] {
+    for status in [JoinStatus::Joined, JoinStatus::Refused, JoinStatus::TooManyRooms, JoinStatus::RoomFull] {
         let reply = JoinReply { status, members: i32::MAX };
         assert_eq!(JoinReply::parse(&reply.to_bytes()), Some(reply));
     }
-    assert_eq!(JoinReply::parse(&[0, 0, 0, 3, 0, 0, 0, 0]), None);
+    assert_eq!(JoinReply::parse(&[0, 0, 0, 4, 0, 0, 0, 0]), None);
     assert_eq!(JoinReply::parse(&[0; 7]), None);
 }
 

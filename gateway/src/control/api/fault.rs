@@ -97,6 +97,10 @@ impl Fault {
         Self::new(StatusCode::CONFLICT, "draining", message)
     }
 
+    fn too_fast(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-fast", message)
+    }
+
     pub(super) fn draining() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", "the gateway drains and takes no more connections")
     }
@@ -112,9 +116,10 @@ impl Fault {
     }
 
     fn headers(&self, mut response: Response) -> Response {
+        let again = matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
         let header = match self.challenge {
             Some(challenge) => Some((header::WWW_AUTHENTICATE, challenge)),
-            None => (self.status == StatusCode::SERVICE_UNAVAILABLE).then_some((header::RETRY_AFTER, "1")),
+            None => again.then_some((header::RETRY_AFTER, "1")),
         };
         if let Some((name, value)) = header {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
@@ -127,6 +132,7 @@ impl From<DispatchError> for Fault {
     fn from(error: DispatchError) -> Self {
         match error {
             DispatchError::Full => Self::busy("a shard's queue is full and nobody got the push; try again"),
+            DispatchError::RoomTooFast => Self::too_fast(error.to_string()),
             DispatchError::PayloadTooBig | DispatchError::TooManyTargets => Self::too_large(error.to_string()),
         }
     }

@@ -55,6 +55,7 @@ pub(super) async fn deliver(app: &Shared, target: Target, operation: i32, messag
         app.dispatch.push(&target, operation, message, Note::new(halley_ring::now_us(), None))?;
         return Ok(());
     };
+    app.dispatch.admit(&target, message.len(), halley_ring::now_us())?;
     let job = source::job(target, operation, message);
     match job::check(&job, &source::JOB_LIMITS) {
         Ok(()) => {}

@@ -115,6 +115,10 @@ fn begin(app: &Shared, caller: &Caller, push: Push) -> Begun {
         Some(Claim::Follows(first)) => return Begun::Follows(first),
     };
     if let Some(kafka) = app.kafka.get() {
+        // What comes back from the log is counted again, by when it was written.
+        if let Err(error) = app.dispatch.admit(&push.target, push.body.len(), halley_ring::now_us()) {
+            return Begun::Over(Err(error.into()));
+        }
         let job = source::job(push.target, push.operation, &push.body);
         return Begun::Produced(Box::pin(kafka.produce(&job, id.as_deref())), turn);
     }

@@ -63,7 +63,8 @@ impl Control {
 
         let ticket = self.writer.ticket(&key);
         let limited = given.as_ref().is_some_and(|given| !given.rules.allow_all_operations());
-        let grant = Grant { ticket, room, accepts, marked: login.halley, limited };
+        let rate = given.as_ref().map_or(0, |given| given.rules.rate());
+        let grant = Grant { ticket, room, accepts, marked: login.halley, limited, rate };
         orders.put(conn.shard(), Order::Grant { conn, grant: Box::new(grant) });
         let (_, replaced) = self.writer.insert(conn, key.clone(), login.mid, self.policy.key_connections_max);
         self.writer.address_came(peer.ip());
@@ -115,8 +116,10 @@ impl Control {
         if name.is_empty() {
             return Ok(None);
         }
-        let ordered = self.writer.order_join(shard, name).map_err(|_| Refusal::RoomsTooMany)?;
-        Ok(Some(ordered.room))
+        if self.is_full(name) {
+            return Err(Refusal::RoomFull);
+        }
+        Ok(Some(self.order_join(shard, name)?.room))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::directory::JoinOrdered;
 use crate::ids::{ConnWord, ShardIndex};
 use crate::limits;
 use crate::order::{Ask, Verdict};
+use crate::sabotage::{Bug, planted};
 
 impl Control {
     /// goim's change of room: the login room is now this one; an empty name, none.
@@ -31,6 +32,9 @@ impl Control {
 
     /// What either leads to when the room may be entered.
     pub(super) fn enter(&mut self, conn: ConnWord, operation: i32, name: &str) -> Result<Decision, Refusal> {
+        if self.is_full(name) {
+            return Ok((self.full(conn, operation == operation::CHANGE_ROOM, name), None));
+        }
         let JoinOrdered { room, members } = self.order_join(conn.shard(), name)?;
         let entered = self.room_of(conn.shard(), room).filter(|_| self.policy.hooks.gone);
         let verdict = if operation == operation::CHANGE_ROOM {
@@ -54,8 +58,21 @@ impl Control {
         Verdict::Leave(self.directory().room_in(conn.shard(), name))
     }
 
-    fn order_join(&mut self, shard: ShardIndex, name: &str) -> Result<JoinOrdered, Refusal> {
+    pub(super) fn order_join(&mut self, shard: ShardIndex, name: &str) -> Result<JoinOrdered, Refusal> {
         self.writer.order_join(shard, name).map_err(|_| Refusal::RoomsTooMany)
+    }
+
+    /// Whether the room has as many members as it may have, those on their way included.
+    pub(super) fn is_full(&self, name: &str) -> bool {
+        let members_max = self.policy.room_members_max;
+        members_max > 0 && self.directory().room_size(name) >= members_max.into() && !planted(Bug::RoomOverfull)
+    }
+
+    /// Who is a member of the full room, its shard knows.
+    fn full(&self, conn: ConnWord, moves: bool, name: &str) -> Verdict {
+        let directory = self.directory();
+        let members = u32::try_from(directory.room_size(name)).unwrap_or(u32::MAX);
+        Verdict::RoomFull { room: directory.room_in(conn.shard(), name), members, moves }
     }
 }
 

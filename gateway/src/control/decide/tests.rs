@@ -82,7 +82,8 @@ impl Rig {
             made += 1;
             made.to_be_bytes()
         };
-        let policy = Policy { listeners, key_connections_max, key_policy, hooks: HookPolicy::default() };
+        let policy =
+            Policy { listeners, key_connections_max, key_policy, room_members_max: 0, hooks: HookPolicy::default() };
         Self { control: Control::new(writer, policy, random), orders: Orders::default() }
     }
 
@@ -378,6 +379,29 @@ fn a_shard_with_all_rooms_it_can_number_refuses_further_ones() {
     let join = rig.ask(conn(ZERO, 1), 5, operation::JOIN, b"b");
     assert!(matches!(join.verdict, Verdict::JoinRefused));
     assert!(matches!(rig.ask(conn(ZERO, 1), 5, operation::JOIN, b"a").verdict, Verdict::Join { .. }));
+}
+
+#[test]
+fn a_full_room_takes_nobody_until_somebody_leaves() {
+    let mut rig = Rig::new(KeyPolicy::Replace, 1);
+    rig.control.policy.room_members_max = 2;
+    let first = rig.login(conn(ZERO, 1), r#"{"room_id":"a"}"#);
+    let (room, ticket) = (first.grant().room.expect("a room"), first.grant().ticket);
+    assert!(matches!(rig.ask(conn(ONE, 2), 0, operation::JOIN, b"a").verdict, Verdict::Join { members: 2, .. }));
+    let full = rig.login(conn(ZERO, 3), r#"{"room_id":"a"}"#);
+    assert!(matches!(full.verdict, Verdict::Refuse(CloseReason::RoomFull)));
+    assert!(matches!(full.event, Some(Event::Refused { refusal: Refusal::RoomFull, .. })));
+    for operation in [operation::JOIN, operation::CHANGE_ROOM] {
+        // Its shard knows who is a member already.
+        let verdict = rig.ask(conn(ZERO, 3), 1, operation, b"a").verdict;
+        let full = matches!(verdict, Verdict::RoomFull { room: Some(of), members: 2, moves } if of == room && moves == (operation > 0));
+        assert!(full, "{verdict:?}");
+    }
+    assert!(matches!(rig.ask(conn(ZERO, 3), 1, operation::JOIN, b"b").verdict, Verdict::Join { .. }), "another room");
+    let left = Report::Room { room, size: 0, joins: 1 };
+    rig.control.handle(ZERO, left, &mut rig.orders);
+    rig.gone(conn(ZERO, 1), ticket);
+    assert!(matches!(rig.ask(conn(ZERO, 3), 1, operation::CHANGE_ROOM, b"a").verdict, Verdict::Move(Some(_))));
 }
 
 #[test]

@@ -146,9 +146,9 @@ impl Control {
         }
         self.revocations.check(&claims, &text, member, self.now_s)?;
         let given = Given { rules: Rules::new(&claims), token_id: claims.jti, ends_s };
-        let limited = !given.rules.allow_all_operations();
+        let (limited, rate) = (!given.rules.allow_all_operations(), given.rules.rate());
         self.stand(conn, given);
-        Ok(Verdict::Refreshed { seconds: self.seconds_left(conn), limited })
+        Ok(Verdict::Refreshed { seconds: self.seconds_left(conn), limited, rate })
     }
 
     /// Until a connection's grant ends; 0 if it has none.

@@ -117,6 +117,11 @@ const CONNECTIONS: &[Family] = &[
         Read::Sum(|stats| &stats.accept_memory_pauses),
     ),
     counter(
+        "halley_network_uncounted",
+        "Connections that found no place to be counted in their network, and were let in",
+        Read::Sum(|stats| &stats.network_uncounted),
+    ),
+    counter(
         "halley_logins",
         "Logins by how they ended: admitted, or the refusal; each is there from its first time on",
         Read::Many(|scrape, samples| {
@@ -258,6 +263,11 @@ const PROCESS: &[Family] = &[
         "halley_api_call_seconds",
         "From the head of a call of the API to its answer",
         Read::Spreads(|app| vec![&app.tallies.call_us], 1e-6),
+    ),
+    counter(
+        "halley_pushes_too_fast",
+        "Pushes of the API refused because their room gets more than it may; those of Kafka are in `halley_kafka_jobs_total`",
+        Read::One(|scrape| scrape.app.dispatch.rates().refused().into()),
     ),
     counter(
         "halley_push_repeats",

@@ -50,11 +50,12 @@ pub(super) const FAMILIES: &[Family] = &[
         name: "halley_kafka_jobs",
         kind: Kind::Counter,
         labels: &["result"],
-        help: "Records by what became of them: dispatched, expired, rejected",
+        help: "Records by what became of them: dispatched, expired, limited, rejected",
         read: Read::Many(|scrape, samples| {
             with(scrape, |stats| {
                 samples.put([&"dispatched"], stats.dispatched.get());
                 samples.put([&"expired"], stats.expired.get());
+                samples.put([&"limited"], stats.limited.get());
                 samples.put([&"rejected"], stats.rejected());
             });
         }),

@@ -1,8 +1,9 @@
 //! Stories of accepting: few slots, two listeners, two shards, and a kernel without files.
 
+use halley_protocol::operation;
 use halley_ring::sim::Weather;
 
-use super::client::Client;
+use super::client::{Client, Got};
 use super::session::{BOTH, login};
 use super::world::{Setup, World};
 use crate::order::{DrainPlan, Order};
@@ -206,4 +207,45 @@ fn held_accepts_take_nobody_until_they_go_on() {
     world.order(0, Order::HoldAccepts { hold: false });
     world.advance(2000);
     assert_eq!(world.drained, 1);
+}
+
+#[test]
+fn a_network_has_so_many_connections_and_no_more() {
+    for transport in BOTH {
+        let mut world = Setup::new().shards(2).networks(2).build();
+        // Of four clients in a row one speaks IPv6: it is of another network.
+        let clients: Vec<_> = (0..4).map(|_| world.connect(transport)).collect();
+        let is_in = |client: &Client| !client.is_closed();
+        assert_eq!(clients.iter().map(is_in).collect::<Vec<_>>(), [true, true, transport == WebSocket, true]);
+        assert_eq!((world.closes(CloseReason::NetworkFull), world.shards[0].settings.networks.all()), (1, 3));
+        clients[0].reset();
+        world.settle();
+        let mut newcomer = world.connect(transport);
+        newcomer.login(&login("newcomer", ""));
+        world.settle();
+        assert!(matches!(newcomer.take()[..], [Got::Reply { operation: operation::AUTH_REPLY, .. }]));
+        assert_eq!(world.closes(CloseReason::NetworkFull), 1);
+        clients.iter().chain([&newcomer]).for_each(Client::half_close);
+        world.advance(2500);
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn a_reload_counts_networks_from_then_on_and_lets_go_of_them() {
+    let mut world = Setup::new().networks(0).build();
+    let before = world.connect(Tcp);
+    let set = |world: &mut World, most: u32| {
+        let mut settings = world.shards[0].settings.reloadable();
+        settings.network_connections_max = most;
+        world.order(0, Order::Reload { settings: settings.into() });
+        world.settle();
+    };
+    set(&mut world, 1);
+    let (first, second) = (world.connect(Tcp), world.connect(Tcp));
+    assert_eq!([&before, &first, &second].map(Client::is_closed), [false, false, true]);
+    set(&mut world, 0);
+    [&before, &first].into_iter().for_each(Client::reset);
+    world.settle();
+    world.assert_empty();
 }

@@ -1,6 +1,6 @@
 //! A goim client on the simulated network: says packets, and decodes what it gets.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;
@@ -58,6 +58,7 @@ pub(super) struct Client {
     /// How TLS has failed.
     pub(super) tls_error: Option<rustls::Error>,
     unsaid: RefCell<VecDeque<u8>>,
+    said_bytes: Cell<u64>,
 }
 
 impl Client {
@@ -104,6 +105,7 @@ impl Client {
             tls: None,
             tls_error: None,
             unsaid: RefCell::default(),
+            said_bytes: Cell::default(),
         }
     }
 
@@ -162,8 +164,14 @@ impl Client {
         }
     }
 
+    /// Bytes that it has said.
+    pub(super) fn said_bytes(&self) -> u64 {
+        self.said_bytes.get()
+    }
+
     /// Says bytes as they are, whatever lies under the packets.
     pub(super) fn say_raw(&self, bytes: &[u8]) {
+        self.said_bytes.set(self.said_bytes.get() + bytes.len() as u64);
         if self.drips || !self.unsaid.borrow().is_empty() {
             self.unsaid.borrow_mut().extend(bytes);
         } else {

@@ -4,9 +4,13 @@ use halley_protocol::operation;
 use halley_protocol::websocket::Opcode;
 
 use super::client::{Client, Got};
-use super::session::{BOTH, login};
+use super::session::{BOTH, login, marked};
 use super::world::{Setup, World};
+use crate::control::decide::LoginRule;
+use crate::identity::testing;
+use crate::order::Order;
 use crate::reason::CloseReason;
+use crate::shard::Rate;
 use crate::shard::Transport::{Tcp, WebSocket};
 
 /// Says the bytes one at a time, each to be read by itself.
@@ -238,4 +242,113 @@ fn unfinished_frames_of_those_who_linger_do_not_use_the_pool_up() {
         assert!(clients.iter().all(Client::is_closed));
         world.assert_empty();
     }
+}
+
+/// What a client is told that has said more than it may.
+fn too_fast(client: &Client) -> Vec<Got> {
+    let kick = Got::Kick { code: 4008, text: "too-fast".into() };
+    if client.transport == WebSocket { vec![kick, Got::Close(Some(4008))] } else { vec![kick] }
+}
+
+/// Heartbeats, and what came of them but replies.
+fn beat(world: &mut World, client: &mut Client, times: usize) -> (usize, Vec<Got>) {
+    (0..times).for_each(|_| _ = client.send(operation::HEARTBEAT, b""));
+    world.settle();
+    let (replies, others): (Vec<_>, Vec<_>) =
+        client.take().into_iter().partition(|got| matches!(got, Got::Reply { .. }));
+    (replies.len(), others)
+}
+
+#[test]
+fn a_client_that_says_more_packets_than_it_may_is_told_and_others_are_served() {
+    for transport in BOTH {
+        let rate = Rate { per_second: 10, burst: 20 };
+        let mut world = Setup::new().listeners(|l| l.client_rates.packets = rate).build();
+        let mut client = world.enter(transport, &marked("key", ""));
+        let mut other = world.enter(transport, &marked("other", ""));
+        assert_eq!(beat(&mut world, &mut client, 19), (19, vec![]), "the login was one");
+        world.advance(500);
+        assert_eq!(beat(&mut world, &mut client, 5), (5, vec![]));
+        let told = too_fast(&client);
+        assert_eq!(beat(&mut world, &mut client, 9), (0, told));
+        assert_eq!((world.closes(CloseReason::TooFast), beat(&mut world, &mut other, 9)), (1, (9, vec![])));
+        client.half_close();
+        other.half_close();
+        world.advance(2500);
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn pings_are_packets_and_pieces_of_messages_are_none() {
+    let mut world = Setup::new().listeners(|l| l.client_rates.packets = Rate { per_second: 1, burst: 9 }).build();
+    let mut client = world.enter(WebSocket, &marked("key", ""));
+    let bytes = client.packet_bytes(operation::HEARTBEAT, b"");
+    // The payload of its frame, in sixteen fragments.
+    let packet: Vec<u8> = bytes[6..].iter().zip(bytes[2..6].iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
+    for (at, byte) in packet.iter().enumerate() {
+        client.frame(at + 1 == packet.len(), if at == 0 { Opcode::Binary } else { Opcode::Continuation }, &[*byte]);
+    }
+    world.settle();
+    assert!(matches!(client.take()[..], [Got::Reply { operation: operation::HEARTBEAT_REPLY, .. }]));
+    (0..7).for_each(|_| client.frame(true, Opcode::Ping, b""));
+    world.settle();
+    assert_eq!(client.take().len(), 7);
+    client.frame(true, Opcode::Pong, b"");
+    world.settle();
+    assert_eq!(client.take(), too_fast(&client));
+}
+
+#[test]
+fn a_client_that_says_more_bytes_than_it_may_is_told_before_they_are_a_packet() {
+    for transport in BOTH {
+        let rate = Rate { per_second: 1000, burst: 3000 };
+        let mut world = Setup::new().listeners(|l| l.client_rates.bytes = rate).build();
+        let mut client = world.enter(transport, &marked("key", ""));
+        let bytes = client.packet_bytes(1000, &[b'x'; 2500]);
+        world.advance(1000);
+        client.say(&bytes[..2400]);
+        world.settle();
+        client.say(&bytes[2400..]);
+        world.settle();
+        assert!(matches!(client.take()[..], [Got::Reply { .. }]), "a packet in two reads");
+        client.say(&bytes[..1000]);
+        world.settle();
+        assert_eq!(client.take(), too_fast(&client));
+        client.half_close();
+        world.advance(2500);
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn a_token_says_how_fast_its_client_may_speak_until_the_next_one() {
+    let token = |rate: u32| {
+        let exp = testing::EPOCH_S + 1000;
+        testing::token(&serde_json::json!({ "key": "key", "rooms": ["*"], "exp": exp, "rate": rate }))
+    };
+    let mut setup = Setup::new();
+    setup.policy.listeners.fill(LoginRule::Jwt);
+    let mut world = setup.build();
+    let mut client = world.enter(Tcp, &halley_protocol::login::Login { token: token(5), ..marked("key", "") });
+    assert_eq!(beat(&mut world, &mut client, 4), (4, vec![]));
+    world.advance(1000);
+    world.ask(&mut client, operation::REFRESH, token(50).as_bytes());
+    assert_eq!(beat(&mut world, &mut client, 49), (49, vec![]));
+    assert_eq!(beat(&mut world, &mut client, 9).1, too_fast(&client));
+}
+
+#[test]
+fn a_reload_brings_rates_to_those_who_are_in() {
+    let mut world = World::new();
+    let mut client = world.enter(Tcp, &marked("key", ""));
+    assert_eq!(beat(&mut world, &mut client, 99), (99, vec![]));
+    let mut settings = world.shards[0].settings.reloadable();
+    let mut listeners = settings.listeners.to_vec();
+    listeners[0].client_rates.packets.per_second = 10;
+    settings.listeners = listeners.into();
+    world.order(0, Order::Reload { settings: settings.into() });
+    world.settle();
+    assert_eq!(beat(&mut world, &mut client, 10), (10, vec![]));
+    assert_eq!(beat(&mut world, &mut client, 1).1, too_fast(&client));
 }

@@ -20,13 +20,38 @@ use crate::limits::{ACCEPTS_MAX, ROOM_NAME_BYTES_MAX, ROOMS_PER_CONNECTION_MAX};
 use crate::order::{DrainPlan, Order};
 use crate::payload::{Note, Payload};
 use crate::reason::{CloseReason, DropReason, Reject};
-use crate::shard::{SlowPolicy, Transport};
+use crate::shard::{Rate, SlowPolicy, Transport};
 
 /// A login with a token for so many seconds.
 fn by_token(seconds: u64) -> Login {
     let exp = testing::EPOCH_S + seconds;
     let token = testing::token(&json!({ "key": "key", "rooms": ["*"], "operations": [1000], "jti": "t", "exp": exp }));
     Login { token, ..marked("key", "room") }
+}
+
+/// A world whose limits are near, those that lead to this end above all.
+fn tight(reason: CloseReason) -> Setup {
+    use CloseReason as R;
+    let mut small = Setup::new()
+        .shard(|shard| (shard.outbox_entries_max, shard.partials_max) = (2, 1))
+        .listeners(|l| (l.login_ms_max, l.heartbeat_ms_max, l.stall_ms_max) = (500, 5000, 1000))
+        .listeners(|l| (l.outbox_bytes_max, l.slow_policy) = (150, SlowPolicy::Close));
+    if reason == R::TooFast {
+        small = small.listeners(|l| l.client_rates.packets = Rate { per_second: 10, burst: 15 });
+    }
+    if matches!(reason, R::GrantExpired | R::GrantRevoked) {
+        small.policy.listeners.fill(LoginRule::Jwt);
+    } else if reason == R::HookFailed {
+        small.policy.listeners.fill(LoginRule::Hook);
+    }
+    small.listeners[1].compression = reason == R::FrameNotDeflate;
+    if reason == R::RoomFull {
+        small.policy.room_members_max = 1;
+    }
+    if reason == R::NetworkFull {
+        small = small.networks(1);
+    }
+    small
 }
 
 // long: a way to each reason
@@ -50,22 +75,15 @@ fn cause(reason: CloseReason, transport: Transport) -> Option<(World, Client)> {
     if matches!(reason, R::TlsHandshake | R::TlsRecord | R::TlsWorn) {
         return None;
     }
-    let small = Setup::new()
-        .shard(|shard| (shard.outbox_entries_max, shard.partials_max) = (2, 1))
-        .listeners(|l| (l.login_ms_max, l.heartbeat_ms_max, l.stall_ms_max) = (500, 5000, 1000))
-        .listeners(|l| (l.outbox_bytes_max, l.slow_policy) = (150, SlowPolicy::Close));
-    let mut small = small;
-    if matches!(reason, R::GrantExpired | R::GrantRevoked) {
-        small.policy.listeners.fill(LoginRule::Jwt);
-    } else if reason == R::HookFailed {
-        small.policy.listeners.fill(LoginRule::Hook);
-    }
-    small.listeners[1].compression = reason == R::FrameNotDeflate;
-    let mut world = small.build();
+    let mut world = tight(reason).build();
     let mut client = match reason {
         R::FrameNotDeflate => deflate::enter(&mut world, &marked("key", "room")),
         R::GrantExpired | R::GrantRevoked => world.enter(transport, &by_token(4)),
         R::LoginLate | R::LoginRefused | R::HandshakeRefused | R::HookFailed => world.connect(transport),
+        R::NetworkFull => {
+            world.connect(Transport::Tcp);
+            Client::connect_silent(&world.net, usize::from(websocket), transport)
+        }
         _ => world.enter(transport, &marked("key", "room")),
     };
     match reason {
@@ -99,6 +117,7 @@ fn cause(reason: CloseReason, transport: Transport) -> Option<(World, Client)> {
             world.settle();
             world.answer_question(0, |_| HookAnswer::Down);
         }
+        R::TooFast => (0..20).for_each(|_| _ = client.send(operation::HEARTBEAT, b"")),
         R::TooSlow | R::Stalled => {
             client.set_window(0);
             world.push_room("room", "waits");
@@ -119,6 +138,10 @@ fn cause(reason: CloseReason, transport: Transport) -> Option<(World, Client)> {
             world.settle();
             world.connect(Transport::Tcp).say(&[0]);
         }
+        R::RoomFull => {
+            world.enter(Transport::Tcp, &login("other", "full"));
+            client.send(operation::CHANGE_ROOM, b"full");
+        }
         R::RoomNameBad => _ = client.send(operation::CHANGE_ROOM, &[b'x'; ROOM_NAME_BYTES_MAX + 1]),
         R::OperationUnknown => {
             world = four_classes().build();
@@ -126,7 +149,7 @@ fn cause(reason: CloseReason, transport: Transport) -> Option<(World, Client)> {
             client.send(operation::CHANGE_ROOM, b"1");
         }
         R::Drain => world.control.drain(DrainPlan::new(0, 0, 10_000), &mut world.outgoing),
-        R::TlsHandshake | R::TlsRecord | R::TlsWorn => {}
+        R::NetworkFull | R::TlsHandshake | R::TlsRecord | R::TlsWorn => {}
     }
     world.settle();
     Some((world, client))
@@ -157,7 +180,8 @@ fn every_close_reason_is_reached_counted_once_and_told() {
                 _ => None,
             });
             // Control knows of those who have asked it something.
-            let known = !matches!(reason, CloseReason::LoginLate | CloseReason::HandshakeRefused);
+            let known =
+                !matches!(reason, CloseReason::LoginLate | CloseReason::HandshakeRefused | CloseReason::NetworkFull);
             assert_eq!(gone, known.then_some(reason), "over {transport:?}");
         }
     }
@@ -169,7 +193,10 @@ fn told(reason: CloseReason, client: &mut Client) {
     if reason == CloseReason::HandshakeRefused {
         return assert_eq!(got, [Got::Http("404".into())]);
     }
-    got.retain(|got| !matches!(got, Got::Push { .. }));
+    if reason == CloseReason::NetworkFull && client.transport == Transport::WebSocket {
+        return assert_eq!(got, [Got::Http("429".into())]);
+    }
+    got.retain(|got| !matches!(got, Got::Push { .. } | Got::Reply { operation: operation::HEARTBEAT_REPLY, .. }));
     let mut expected = Vec::new();
     // A login that never was carries no mark, and one of goim v1 cannot.
     let is_marked = !matches!(
@@ -278,7 +305,13 @@ fn reject(reason: Reject) -> World {
     if by_token {
         setup.policy.listeners.fill(LoginRule::Jwt);
     }
+    if reason == Reject::RoomFull {
+        setup.policy.room_members_max = 1;
+    }
     let mut world = setup.build();
+    if reason == Reject::RoomFull {
+        world.enter(Transport::Tcp, &login("other", "full"));
+    }
     let login = if by_token { self::by_token(100) } else { Login { mid: 1, ..marked("key", "room") } };
     let mut client = world.enter(Transport::Tcp, &login);
     match reason {
@@ -298,6 +331,7 @@ fn reject(reason: Reject) -> World {
                 client.send(operation::JOIN, number.to_string().as_bytes());
             }
         }
+        Reject::RoomFull => _ = client.send(operation::JOIN, b"full"),
         Reject::TooManyAccepts => {
             let list: Vec<_> = (0..=ACCEPTS_MAX).map(|operation| operation.to_string()).collect();
             client.send(operation::SUBSCRIBE, list.join(",").as_bytes());

@@ -11,7 +11,7 @@ use crate::ids::{RoomIndex, RoomRef};
 use crate::limits::{ROOM_NAME_BYTES_MAX, ROOMS_PER_CONNECTION_MAX};
 use crate::order::{Order, Report};
 use crate::payload::{Note, Payload};
-use crate::reason::Reject;
+use crate::reason::{CloseReason, Reject};
 use crate::shard::Transport::{Tcp, WebSocket};
 
 fn join(world: &mut World, client: &mut Client, room: &str) -> JoinReply {
@@ -112,6 +112,62 @@ fn the_count_is_the_login_rooms_whatever_else_is_joined() {
     assert_eq!(world.ask(&mut client, operation::HEARTBEAT, b"").1, 4i32.to_be_bytes());
     leave(&mut world, &mut client, "b");
     assert_eq!(world.ask(&mut client, operation::HEARTBEAT, b"").1, 4i32.to_be_bytes(), "the last one told");
+}
+
+#[test]
+fn a_connection_has_as_many_rooms_as_the_configuration_lets_it() {
+    let mut world = Setup::new().shard(|shard| shard.rooms_per_connection_max = 2).build();
+    let mut client = world.enter(Tcp, &marked("key", "a"));
+    assert_eq!(join(&mut world, &mut client, "b"), joined(1));
+    let too_many = JoinReply { status: JoinStatus::TooManyRooms, members: 0 };
+    assert_eq!(join(&mut world, &mut client, "c"), too_many);
+    let mut settings = world.shards[0].settings.reloadable();
+    settings.rooms_per_connection_max = 1;
+    world.order(0, Order::Reload { settings: settings.into() });
+    world.settle();
+    assert_eq!(heard(&mut world, &mut client, &["a", "b"]), ["a", "b"], "who is in more stays in them");
+    leave(&mut world, &mut client, "b");
+    assert_eq!(join(&mut world, &mut client, "b"), too_many);
+}
+
+#[test]
+fn a_full_room_has_no_place_for_others_and_its_members_notice_nothing() {
+    for transport in BOTH {
+        let mut setup = Setup::new().shards(2);
+        setup.policy.room_members_max = 2;
+        let mut world = setup.build();
+        let mut member = world.enter(transport, &marked("member", "a"));
+        let mut further = world.enter(transport, &marked("further", "other"));
+        assert_eq!(join(&mut world, &mut further, "a"), joined(2));
+        assert_eq!(join(&mut world, &mut further, "a"), joined(2), "who is in it may join it again");
+        assert_eq!(world.ask(&mut member, operation::CHANGE_ROOM, b"a").1, b"a");
+        assert_eq!(world.ask(&mut further, operation::CHANGE_ROOM, b"a").1, b"a", "and make it the login room");
+        assert_eq!(heard(&mut world, &mut further, &["a", "other"]), ["a"]);
+        assert_eq!(member.texts(), ["a"]);
+
+        let mut outside = world.enter(transport, &marked("outside", ""));
+        let full = JoinReply { status: JoinStatus::RoomFull, members: 0 };
+        assert_eq!(join(&mut world, &mut outside, "a"), full);
+        assert_eq!((world.rejects(Reject::RoomFull), world.closes(CloseReason::RoomFull)), (1, 0));
+        outside.send(operation::CHANGE_ROOM, b"a");
+        world.settle();
+        let kick = Got::Kick { code: 4002, text: "room-full".into() };
+        assert_eq!(outside.take()[0], kick);
+        let mut newcomer = world.connect(transport);
+        newcomer.login(&login("newcomer", "a"));
+        world.settle();
+        let told = if transport == WebSocket { vec![Got::Close(Some(4002))] } else { Vec::new() };
+        assert_eq!(newcomer.take(), told);
+        assert_eq!((world.rejects(Reject::RoomFull), world.closes(CloseReason::RoomFull)), (1, 2));
+
+        assert_eq!(leave(&mut world, &mut member, "a"), LeaveStatus::Left);
+        assert_eq!(world.ask(&mut member, operation::CHANGE_ROOM, b"a").1, b"a", "a place is free again");
+        for client in [&member, &further, &outside, &newcomer] {
+            client.reset();
+        }
+        world.settle();
+        world.assert_empty();
+    }
 }
 
 #[test]

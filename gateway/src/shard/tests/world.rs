@@ -1,12 +1,13 @@
 //! A gateway in one thread: shards on simulated rings, the real queues, directory, dispatch and decisions.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use halley_protocol::login::Login;
 use halley_protocol::operation;
-use halley_ring::Ring;
 use halley_ring::sim::{SimNet, SimRing, Weather};
+use halley_ring::{Ring, Slot};
 
 use super::client::{Client, Got};
 use crate::compression::Compression;
@@ -19,9 +20,11 @@ use crate::identity::testing;
 use crate::ids::{ConnWord, ShardIndex};
 use crate::limits;
 use crate::link::{ControlBell, ShardLink};
+use crate::networks::{Networks, Prefixes};
 use crate::order::Order;
 use crate::payload::Note;
 use crate::reason::{CloseReason, DropReason, Reject};
+use crate::shard::conn::flag;
 use crate::shard::{ListenerSettings, Shard, ShardSettings, Transport, Turn};
 use crate::stats::{Counter, ShardStats};
 use crate::upstream::UpstreamLink;
@@ -64,6 +67,7 @@ impl Setup {
                 listeners: vec![LoginRule::Open; 8],
                 key_connections_max: 1,
                 key_policy: KeyPolicy::Replace,
+                room_members_max: 0,
                 hooks: HookPolicy::default(),
             },
             pushes_max: limits::ORDERS_MAX - limits::ORDERS_CONTROL_SHARE,
@@ -83,6 +87,14 @@ impl Setup {
     pub(super) fn shard(mut self, change: impl FnOnce(&mut ShardSettings)) -> Self {
         change(&mut self.shard);
         self
+    }
+
+    /// Networks of 28 bits, which have so many connections at most; in the simulated network sixteen clients in a row
+    /// are of two.
+    pub(super) fn networks(self, most: u32) -> Self {
+        let prefixes = Prefixes { v4_bits: 28, v6_bits: 124 };
+        let networks = Arc::new(Networks::new(64, prefixes, &HashSecret::fixed(1)));
+        self.shard(|shard| (shard.network_connections_max, shard.networks) = (most, Arc::clone(&networks)))
     }
 
     pub(super) fn shards(self, shards: u8) -> Self {
@@ -359,6 +371,7 @@ impl World {
             if let Some(link) = &self.links[at].upstream {
                 assert_eq!(link.in_use(), 0, "messages and answers on their way");
             }
+            assert_eq!(shard.settings.networks.all(), 0, "networks");
         }
         assert_eq!((self.directory.connections(), self.directory.rooms()), (0, 0), "the directory");
         assert_eq!((self.directory.addresses(), self.control.pending()), (0, 0), "addresses, questions");
@@ -367,6 +380,12 @@ impl World {
 }
 
 impl Shard<SimRing> {
+    /// The addresses of connections that count in their networks.
+    pub(super) fn counted(&self) -> Vec<IpAddr> {
+        let slots = (0..self.table.used()).map(Slot);
+        slots.filter(|slot| self.table[*slot].has(flag::COUNTED)).map(|slot| self.table.peer(slot).ip()).collect()
+    }
+
     fn assert_empty(&self, asks: usize) {
         assert_eq!(self.open, 0, "open connections");
         assert_eq!(self.runs.live(), 0, "runs");

@@ -134,6 +134,10 @@ impl<R: Ring> Shard<R> {
         match received {
             Received::Bytes { bytes, more } => {
                 self.tls.inboxes.state(InboxIndex(inbox.0)).filled += bytes as usize;
+                if !self.may_say(slot, bytes) {
+                    self.table[slot].set(flag::DEAF);
+                    self.end(slot, CloseReason::TooFast);
+                }
                 self.serve_tls(slot);
                 if more && self.may_read(slot) {
                     self.mark_ready(slot);

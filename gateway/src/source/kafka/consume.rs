@@ -86,6 +86,8 @@ struct Queue {
     at: Arc<Partition>,
     /// The job that found a full queue; nothing is read past it.
     held: Option<Held>,
+    /// When its last job was written.
+    said_ms: u64,
 }
 
 /// A job out of its record.
@@ -174,7 +176,7 @@ impl Consume {
         let at = self.shared.stats.partition(partition);
         at.position.store(offset, Ordering::Release);
         tracing::info!(event = "kafka", topic, partition, offset, "reading");
-        self.queues.insert(partition, Queue { records, at, held: None });
+        self.queues.insert(partition, Queue { records, at, held: None, said_ms: 0 });
         Ok(())
     }
 }
@@ -212,7 +214,7 @@ impl Queue {
 
     /// False: it finds no place and is held.
     fn offer(&mut self, desk: &mut Desk, job: Held) -> bool {
-        let dispatched = desk.dispatch(&job, &self.at);
+        let dispatched = desk.dispatch(&job, &self.at, &mut self.said_ms);
         self.at.blocked.store(!dispatched, Ordering::Relaxed);
         if dispatched {
             self.done(job.offset);
@@ -293,7 +295,7 @@ impl Desk {
     }
 
     /// True: it is done with, one way or the other. False: a shard's queue is full and nobody got it.
-    fn dispatch(&mut self, job: &Held, at: &Partition) -> bool {
+    fn dispatch(&mut self, job: &Held, at: &Partition, said_ms: &mut u64) -> bool {
         let stats = &self.shared.stats;
         let late_ms = job.timestamp_ms.map_or(0, |timestamp| late_ms(now_ms(), timestamp));
         let age_max = i64::from(self.shared.job_age_ms_max.load(Ordering::Relaxed));
@@ -307,9 +309,11 @@ impl Desk {
             stats.duplicates.add(1);
             return true;
         }
+        *said_ms = said_at(*said_ms, self::now_ms(), job.timestamp_ms);
+        let written_us = said_ms.saturating_mul(1000);
         let age_ms = u64::try_from(late_ms).unwrap_or(0);
         let note = Note::new(halley_ring::now_us(), Some(age_ms));
-        match self.dispatch.push(&job.target, job.operation, &job.payload, note) {
+        match self.dispatch.push_said_at(written_us, &job.target, job.operation, &job.payload, note) {
             Ok(_) => {
                 if let Some(id) = &job.id {
                     self.ids.put(id, (), now_ms);
@@ -319,11 +323,19 @@ impl Desk {
                 true
             }
             Err(DispatchError::Full) => false,
+            Err(DispatchError::RoomTooFast) => count(&stats.limited),
             // Read under the same limits: cannot be.
             Err(DispatchError::PayloadTooBig) => count(&stats.rejects[JobReject::TooLarge.at()]),
             Err(DispatchError::TooManyTargets) => count(&stats.rejects[JobReject::TooManyTargets.at()]),
         }
     }
+}
+
+/// When a job was written, milliseconds since 1970: never before the last one of its partition, and never ahead of now.
+/// Jobs that are read late, in a rush, are as far apart as when they were written.
+fn said_at(last_ms: u64, now: i64, timestamp_ms: Option<i64>) -> u64 {
+    let written = timestamp_ms.map_or(now, |timestamp| timestamp.min(now));
+    u64::try_from(written).unwrap_or(0).max(last_ms)
 }
 
 fn count(counter: &crate::stats::Counter) -> bool {
@@ -372,6 +384,16 @@ mod tests {
         assert_eq!(step(&[(1, 9)], REPEAT / 2, false).0, [(1, 9)], "what is new, at once");
         assert_eq!(step(&[], REPEAT * 2, true), (vec![(1, 9)], vec![]));
         assert_eq!(step(&[], REPEAT * 4, true), (vec![], vec![]), "all are read");
+    }
+
+    #[test]
+    fn jobs_read_in_a_rush_are_as_far_apart_as_they_were_written() {
+        assert_eq!(said_at(0, 100_000, Some(95_000)), 95_000);
+        assert_eq!(said_at(95_000, 100_000, Some(96_000)), 96_000);
+        assert_eq!(said_at(96_000, 100_000, Some(95_500)), 96_000, "it does not go back");
+        assert_eq!(said_at(96_000, 100_000, Some(109_000)), 100_000, "nobody writes in the future");
+        assert_eq!(said_at(96_000, 100_000, None), 100_000);
+        assert_eq!(said_at(0, 100_000, Some(i64::MIN)), 0);
     }
 
     #[test]

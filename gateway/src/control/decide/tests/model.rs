@@ -114,6 +114,7 @@ impl Shard {
             Verdict::Refuse(_) => self.end(conn),
             Verdict::Admit | Verdict::Leave(None) | Verdict::JoinRefused => {}
             Verdict::Later
+            | Verdict::RoomFull { .. }
             | Verdict::Accept
             | Verdict::AcceptRefused
             | Verdict::Refreshed { .. }
@@ -159,6 +160,7 @@ impl World {
             listeners: vec![LoginRule::Open],
             key_connections_max: 2,
             key_policy,
+            room_members_max: 0,
             hooks: HookPolicy::default(),
         };
         Self {

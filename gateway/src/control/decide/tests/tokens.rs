@@ -110,7 +110,11 @@ fn a_refresh_needs_the_same_member_and_key_and_otherwise_changes_nothing() {
     let mut renewed = claims.clone();
     (renewed["exp"], renewed["key"], renewed["operations"]) = (json!(EPOCH_S + 90), json!("k*"), json!([1]));
     let outcome = rig.ask(conn(ZERO, 1), ticket, operation::REFRESH, token(&renewed).as_bytes());
-    assert!(matches!(outcome.verdict, Verdict::Refreshed { seconds: 90, limited: true }), "{:?}", outcome.verdict);
+    assert!(
+        matches!(outcome.verdict, Verdict::Refreshed { seconds: 90, limited: true, rate: 0 }),
+        "{:?}",
+        outcome.verdict
+    );
     assert!(matches!(rig.ask(conn(ZERO, 1), ticket, operation::SUBSCRIBE, b"1").verdict, Verdict::Accept));
     assert!(matches!(rig.ask(conn(ZERO, 1), ticket, operation::SUBSCRIBE, b"1,2").verdict, Verdict::AcceptRefused));
     assert!(matches!(rig.ask(conn(ZERO, 1), ticket, operation::SUBSCRIBE, b"no list").verdict, Verdict::Accept));

@@ -12,9 +12,17 @@ use crate::ids::{RoomIndex, RoomRef, ShardIndex};
 use crate::reason::CloseReason;
 use crate::shard::tests::client::Got;
 use crate::shard::timers::ticks;
+use crate::shard::{ClientRates, Rate, Shard};
 
 /// How early or late a deadline may be: ticks, and rounds without a turn of the shard.
 const SLACK_MS: u64 = 200;
+
+/// Whether a client can have said more than its rates let it: the shortest packet is a frame without a body.
+fn has_said_much(actor: &Actor, rates: ClientRates) -> bool {
+    let said = actor.client.said_bytes();
+    let over = |rate: Rate, bytes: u64| rate.per_second > 0 && said > u64::from(rate.burst) * bytes;
+    over(rates.packets, 6) || over(rates.bytes, 1)
+}
 
 impl Story {
     /// A client is told only what has happened to it.
@@ -27,6 +35,7 @@ impl Story {
                 let fits = match status.as_str() {
                     "408" => self.is_late(actor),
                     "503" => self.draining,
+                    "429" => self.world.shards[0].settings.network_connections_max > 0,
                     _ => actor.expects.contains(&CloseReason::HandshakeRefused),
                 };
                 assert!(fits, "{} is answered {status}", actor.name());
@@ -42,6 +51,8 @@ impl Story {
             4001 => self.is_late(actor),
             4003 => self.world.now_ms + SLACK_MS >= actor.heartbeat_ms.0 + u64::from(listener.heartbeat_ms_max),
             4006 => !is_generous(actor.listener) && !self.calm,
+            4008 => has_said_much(actor, listener.client_rates),
+            4002 if self.policy.room_members_max > 0 => true,
             4002 | 4007 if actor.is_due(self.world.now_s()) => true,
             code => actor.expects.iter().any(|reason| reason.code() == Some(code)),
         };
@@ -71,6 +82,7 @@ impl Story {
             self.check_deadlines(actor);
         }
         self.check_rooms();
+        self.check_networks();
         self.check_inspections();
         self.check_online();
     }
@@ -104,6 +116,8 @@ impl Story {
                 *rooms.entry(name).or_default() += u64::from(members);
             }
         }
+        let members_max = u64::from(self.policy.room_members_max);
+        assert!(members_max == 0 || rooms.values().all(|members| *members <= members_max), "full rooms: {rooms:?}");
         let mut all: Vec<_> = rooms.iter().map(|(name, n)| RoomCount { name: name.clone(), members: *n }).collect();
         assert_eq!(directory.rooms(), all.len() as u64, "rooms");
         assert_eq!(directory.rooms_page("", "", 1000), all, "rooms by name");
@@ -119,6 +133,18 @@ impl Story {
         all.truncate(3);
         assert_eq!(directory.rooms_top("", 3), all, "the largest rooms");
         assert_eq!(directory.room_size("nobody is here"), 0);
+    }
+
+    /// Networks count who is there, and have no more than they may.
+    fn check_networks(&self) {
+        let settings = &self.world.shards[0].settings;
+        let mut counted: Vec<_> = self.world.shards.iter().flat_map(Shard::counted).collect();
+        assert_eq!(settings.networks.all(), counted.len() as u64, "connections in networks");
+        counted.dedup();
+        for ip in counted {
+            let connections = settings.networks.connections(ip);
+            assert!((1..=settings.network_connections_max.into()).contains(&connections), "{connections} of {ip}");
+        }
     }
 
     /// A shard knows of each client what the client knows of itself.

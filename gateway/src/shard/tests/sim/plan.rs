@@ -5,7 +5,7 @@ use halley_ring::sim::Weather;
 use super::dice::Dice;
 use crate::control::decide::{KeyPolicy, LoginRule};
 use crate::shard::tests::world::Setup;
-use crate::shard::{AcceptRate, Dialect, ListenerSettings, SlowPolicy, Transport};
+use crate::shard::{AcceptRate, ClientRates, Dialect, ListenerSettings, Rate, SlowPolicy, Transport};
 
 /// Listeners of both transports: generous ones, then tight ones, and the same of goim v1; then one that lets nobody in.
 pub(super) const LISTENERS: [(Transport, Dialect); 9] = [
@@ -114,6 +114,20 @@ impl Plan {
             shard.pinned_bytes_max = dice.pick(&[4000, 4 << 20, 4 << 20]);
             shard.partials_max = dice.pick(&[2, 32]);
             shard.room_pending_bytes_max = dice.pick(&[600, 4 << 20, 4 << 20]);
+        }
+        let more = &mut Dice::new(seed, u64::MAX - 3);
+        if !calm {
+            setup.policy.room_members_max = more.pick(&[0, 7]);
+            if more.once_in(5) {
+                // Twelve of sixteen clients in a row are of one network.
+                setup = setup.networks(11);
+            }
+            let none = Rate::default();
+            let packets = more.pick(&[none, none, Rate { per_second: 20, burst: 250 }]);
+            let bytes = more.pick(&[none, none, Rate { per_second: 2000, burst: 12_000 }]);
+            for (_, listener) in setup.listeners.iter_mut().enumerate().filter(|(at, _)| !is_generous(*at)) {
+                listener.client_rates = ClientRates { packets, bytes };
+            }
         }
         Self {
             calm,
