@@ -8,6 +8,7 @@ mod deflate;
 mod handshake;
 mod jobs;
 mod packets;
+mod proxies;
 mod stream;
 
 pub use api::bodies;
@@ -16,13 +17,14 @@ pub use deflate::deflate;
 pub use handshake::handshake;
 pub use jobs::jobs;
 pub use packets::packets;
+pub use proxies::proxies;
 pub use stream::frames;
 
 /// A target's function.
 pub type Run = fn(&[u8]);
 
 /// Every target: its name, which is that of its corpus, and what it runs.
-pub const TARGETS: [(&str, Run); 7] = [
+pub const TARGETS: [(&str, Run); 8] = [
     ("bodies", bodies),
     ("configuration", configuration),
     ("deflate", deflate),
@@ -30,6 +32,7 @@ pub const TARGETS: [(&str, Run); 7] = [
     ("handshake", handshake),
     ("jobs", jobs),
     ("packets", packets),
+    ("proxies", proxies),
 ];
 
 /// Splits the input: sizes of reads by its first bytes, the first of which says how many; then the stream.

@@ -8,9 +8,12 @@
 //! A network has an entry as long as it has a connection. Shards that count a network for the first time at the same moment
 //! may make two entries of it: what counts is their sum, and each is given back as it was taken.
 
+use std::fmt;
 use std::hash::BuildHasher as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
 
 use crate::directory::HashSecret;
 
@@ -140,13 +143,85 @@ impl Networks {
         (self.entries.get(at * BUCKET..(at + 1) * BUCKET).unwrap_or_default(), hash & !COUNT)
     }
 
-    /// The network's first address. One of IPv4 is the same through a socket of IPv6.
+    /// The network's first address.
     fn network(&self, address: IpAddr) -> u128 {
-        let (bits, prefix) = match address.to_canonical() {
-            IpAddr::V4(v4) => (v4.to_ipv6_mapped().to_bits(), 96 + u32::from(self.prefixes.v4_bits)),
-            IpAddr::V6(v6) => (v6.to_bits(), u32::from(self.prefixes.v6_bits)),
+        let bits = match address.to_canonical() {
+            IpAddr::V4(_) => V4_BEGINS + self.prefixes.v4_bits,
+            IpAddr::V6(_) => self.prefixes.v6_bits,
         };
-        bits & u128::MAX.checked_shl(128 - prefix).unwrap_or(0)
+        word(address) & mask(bits)
+    }
+}
+
+/// Bits of an address of IPv6 before one of IPv4 that is mapped into it.
+const V4_BEGINS: u8 = 96;
+
+/// An address as one of IPv6: one of IPv4 is the same through a socket of either.
+fn word(address: IpAddr) -> u128 {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+/// The first so many bits.
+fn mask(bits: u8) -> u128 {
+    u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0)
+}
+
+/// A network as it is written: `10.0.0.0/8`, `fd00::/8`, or one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Cidr {
+    first: u128,
+    bits: u8,
+}
+
+impl Cidr {
+    /// Whether the address is of this network.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        word(address) & mask(self.bits) == self.first
+    }
+}
+
+impl TryFrom<String> for Cidr {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong =
+            || format!("\"{text}\" is no network: write one such as \"10.0.0.0/8\" or \"fd00::/8\", or an address");
+        let (address, bits) = text.split_once('/').map_or((&*text, None), |(address, bits)| (address, Some(bits)));
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        let (before, most) = if address.is_ipv4() { (V4_BEGINS, 32) } else { (0, 128) };
+        let digits = |bits: &&str| bits.bytes().all(|byte| byte.is_ascii_digit());
+        let bits = match bits {
+            None => most,
+            Some(bits) => Some(bits).filter(digits).and_then(|bits| bits.parse().ok()).ok_or_else(wrong)?,
+        };
+        if bits > most {
+            return Err(wrong());
+        }
+        let cidr = Self { first: word(address) & mask(before + bits), bits: before + bits };
+        if cidr.first != word(address) {
+            return Err(format!("\"{text}\" is an address within a network: write \"{cidr}\""));
+        }
+        Ok(cidr)
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let first = Ipv6Addr::from_bits(self.first);
+        match (first.to_ipv4_mapped(), self.bits.checked_sub(V4_BEGINS)) {
+            (Some(v4), Some(bits)) => write!(f, "{v4}/{bits}"),
+            _ => write!(f, "{first}/{}", self.bits),
+        }
+    }
+}
+
+impl From<Cidr> for String {
+    fn from(cidr: Cidr) -> Self {
+        cidr.to_string()
     }
 }
 
@@ -176,6 +251,33 @@ mod tests {
         assert_eq!((networks.take(same[0], 3), networks.take(same[0], 3)), (Counted::Yes, Counted::Full));
         same.iter().chain(&others).for_each(|ip| networks.give(*ip));
         assert_eq!(networks.all(), 0);
+    }
+
+    #[test]
+    fn a_network_is_written_and_has_its_addresses() {
+        let cidr = |text: &str| Cidr::try_from(text.to_owned());
+        for (text, inside, outside) in [
+            (
+                "10.0.0.0/8",
+                &["10.0.0.0", "10.255.255.255", "::ffff:10.1.1.1"][..],
+                &["11.0.0.0", "9.255.255.255", "::a00:0"][..],
+            ),
+            ("192.0.2.1/32", &["192.0.2.1"], &["192.0.2.0"]),
+            ("0.0.0.0/0", &["0.0.0.0", "255.255.255.255"], &["::1", "2001:db8::1"]),
+            ("fd00::/8", &["fd00::", "fdff::1"], &["fe00::", "10.0.0.1"]),
+            ("::/0", &["::1", "10.0.0.1"], &[]),
+        ] {
+            let network = cidr(text).expect("a network");
+            assert_eq!(network.to_string(), text);
+            assert!(inside.iter().all(|address| network.contains(ip(address))), "{text}");
+            assert!(!outside.iter().any(|address| network.contains(ip(address))), "{text}");
+        }
+        assert_eq!(cidr("::1").expect("an address").to_string(), "::1/128");
+        for wrong in ["", "10.0.0.0/33", "10.0.0/8", "10.0.0.0/", "10.0.0.0/+8", "::/129", "fd00::/8/8", "example.org"]
+        {
+            assert!(cidr(wrong).is_err_and(|problem| problem.contains("is no network")), "{wrong}");
+        }
+        assert!(cidr("10.1.2.3/8").is_err_and(|problem| problem.contains("write \"10.0.0.0/8\"")));
     }
 
     #[test]

@@ -20,6 +20,10 @@ pub enum CloseReason {
     TlsWorn,
     /// The source network has as many connections as it may have; over WebSocket the peer got the status.
     NetworkFull,
+    /// Not a proxy whose word is taken, on a listener where a proxy speaks first.
+    ProxyUntrusted,
+    /// A proxy's header that is none.
+    ProxyMalformed,
     /// The HTTP upgrade was refused; the peer got the status.
     HandshakeRefused,
     /// A WebSocket frame against RFC 6455.
@@ -70,7 +74,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, in order of its number.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::PeerClosed,
         Self::PeerReset,
         Self::PacketMalformed,
@@ -79,6 +83,8 @@ impl CloseReason {
         Self::TlsRecord,
         Self::TlsWorn,
         Self::NetworkFull,
+        Self::ProxyUntrusted,
+        Self::ProxyMalformed,
         Self::HandshakeRefused,
         Self::FrameMalformed,
         Self::FrameWrongType,
@@ -115,6 +121,8 @@ impl CloseReason {
             Self::TlsRecord => "tls-record",
             Self::TlsWorn => "tls-worn",
             Self::NetworkFull => "network-full",
+            Self::ProxyUntrusted => "proxy-untrusted",
+            Self::ProxyMalformed => "proxy-malformed",
             Self::HandshakeRefused => "handshake-refused",
             Self::FrameMalformed => "frame-malformed",
             Self::FrameWrongType => "frame-wrong-type",
@@ -150,6 +158,8 @@ impl CloseReason {
             | Self::TlsHandshake
             | Self::TlsRecord
             | Self::NetworkFull
+            | Self::ProxyUntrusted
+            | Self::ProxyMalformed
             | Self::HandshakeRefused => None,
             Self::PacketMalformed | Self::FrameMalformed | Self::OperationUnknown => Some(1002),
             Self::FrameWrongType => Some(1003),

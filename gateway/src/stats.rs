@@ -36,6 +36,23 @@ impl Counter {
     }
 }
 
+/// A counter for each entry of a closed list, however long that is.
+#[derive(Debug)]
+pub struct Counters<const N: usize>([Counter; N]);
+
+impl<const N: usize> Default for Counters<N> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl<const N: usize> std::ops::Deref for Counters<N> {
+    type Target = [Counter; N];
+    fn deref(&self) -> &[Counter; N] {
+        &self.0
+    }
+}
+
 /// Buckets of a [`Spread`]: bucket `i` counts values in `2^(i-1) .. 2^i` (bucket 0: zero).
 pub const SPREAD_BUCKETS: usize = 32;
 
@@ -155,7 +172,7 @@ pub struct ShardStats {
     /// Logins admitted.
     pub logins: Counter,
     /// Connections ended, by [`CloseReason`].
-    pub closes: [Counter; CloseReason::ALL.len()],
+    pub closes: Counters<{ CloseReason::ALL.len() }>,
     /// TLS handshakes that ended, by [`Handshake`].
     pub tls_handshakes: [Counter; Handshake::ALL.len()],
     /// Refusals that closed nothing, by [`Reject`].

@@ -12,12 +12,14 @@
 pub mod client;
 pub mod close;
 pub mod deflated;
+pub mod forwarded;
 pub mod halley;
 pub mod job;
 pub mod login;
 pub mod node;
 pub mod operation;
 pub mod packet;
+pub mod proxy;
 pub mod push;
 pub mod reply;
 pub mod v1;

@@ -6,10 +6,12 @@ use halley_protocol::websocket::deflate::LEVELS;
 
 use super::error::ConfigError;
 use super::layers::Sources;
+use super::proxies::ClientAddress;
 use super::settings::{Auth, Dialect, Listener, Login, Settings, Shards, Transport};
 use super::tls::Tls;
 use super::tokens::Token;
 use super::upstream::{Operations, Upstream};
+use crate::networks::Cidr;
 use crate::shard::RATE_MAX;
 use crate::tls::{Problem, Speaks};
 use crate::{identity, limits};
@@ -28,6 +30,8 @@ pub(super) const TOKENS_MAX: usize = 256;
 
 /// Entries of `upstream.operations`: every packet that is none of goim's is compared with them.
 pub(super) const UPSTREAM_OPERATIONS_MAX: usize = 64;
+/// Networks of trusted proxies: the address of a connection is compared with all of them.
+pub(super) const TRUSTED_PROXIES_MAX: usize = 64;
 
 /// Checks every rule; the first one broken is the error.
 pub(super) fn check(settings: &Settings, sources: &Sources) -> Result<(), ConfigError> {
@@ -148,6 +152,13 @@ impl Check<'_> {
         self.range("api.connections_max", api.connections_max.into(), 1, 4096)?;
         self.range("api.request_ms_max", api.request_ms_max.into(), 100, 600_000)?;
         self.tls("api.tls", api.tls.as_ref(), Speaks::Api)?;
+        self.client_address("api", api.client_address, &api.trusted_proxies)?;
+        if api.client_address == ClientAddress::ProxyProtocol {
+            return self.wrong(
+                "api.client_address",
+                "the API reads no header of the PROXY protocol: use \"x-forwarded-for\" or \"forwarded\"",
+            );
+        }
         let auth_v1 = self.settings.api_v1.as_ref().map_or(Auth::None, |api_v1| api_v1.auth);
         if api.auth == Auth::None && auth_v1 == Auth::None {
             return Ok(());
@@ -346,6 +357,7 @@ impl Check<'_> {
         self.addresses()
     }
 
+    // long: the rules of a listener, one after another
     fn listener(&self, at: &str, listener: &Listener) -> Result<(), ConfigError> {
         let key = |name: &str| format!("{at}.{name}");
         if listener.bind.address.is_none() {
@@ -378,6 +390,11 @@ impl Check<'_> {
         self.waits_for_hooks(at, listener)?;
         let speaks = if listener.transport == Transport::Ws { Speaks::Http } else { Speaks::Packets };
         self.tls(&key("tls"), listener.tls.as_ref(), speaks)?;
+        self.client_address(at, listener.client_address, &listener.trusted_proxies)?;
+        let by_header = matches!(listener.client_address, ClientAddress::XForwardedFor | ClientAddress::Forwarded);
+        if by_header && listener.transport == Transport::Tcp {
+            return self.wrong(&key("client_address"), "headers come only over transport = \"ws\"");
+        }
         if !listener.path.starts_with('/') {
             return self.wrong(
                 &key("path"),
@@ -415,6 +432,25 @@ impl Check<'_> {
             &key("outbox_bytes_max"),
             outbox,
         )
+    }
+
+    /// Whose word is taken is said exactly where one is.
+    fn client_address(&self, at: &str, address: ClientAddress, trusted: &[Cidr]) -> Result<(), ConfigError> {
+        let key = format!("{at}.trusted_proxies");
+        match address {
+            ClientAddress::Connection if trusted.is_empty() => Ok(()),
+            ClientAddress::Connection => {
+                self.wrong(&key, "says whose word is taken for what nobody asks: set client_address, or remove the key")
+            }
+            _ if trusted.is_empty() => self.wrong(
+                &key,
+                "is empty: name the networks of the proxies, such as [\"10.0.0.0/8\"], or nobody's word would be taken",
+            ),
+            _ if trusted.len() > TRUSTED_PROXIES_MAX => {
+                self.wrong(&key, format!("{} networks: at most {TRUSTED_PROXIES_MAX} are possible", trusted.len()))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn addresses(&self) -> Result<(), ConfigError> {

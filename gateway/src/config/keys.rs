@@ -132,6 +132,12 @@ pub const KEYS: &[Key] = &[
         "10000",
         "How long the head of a request may take to arrive, the wait for it included, again its body (408 beyond), and again the caller to take each 8 KiB of the answer.",
     ),
+    key(
+        "api.client_address",
+        "\"connection\"",
+        "Where the address of a caller comes from, for the audit log: `connection`, `x-forwarded-for`, `forwarded` ([proxies](operations/proxies.md)).",
+    ),
+    key("api.trusted_proxies", "[]", "Networks whose word for it is taken, such as `[\"10.0.0.0/8\"]`."),
     key("api.tls.certificates.certificate", "\"\"", "The same for the API, which then speaks HTTPS only."),
     key("api.tls.certificates.key", "\"\"", "PEM file with its private key."),
     key("api.tls.version_min", "\"1.2\"", "`1.2` or `1.3`: the oldest version of TLS that is spoken."),
@@ -382,6 +388,17 @@ pub const KEYS: &[Key] = &[
          probe, whatever the retries: below `keepalive_ms` one lost probe is enough. 0: the kernel's rule.",
     ),
     key("listener.keepalive_ms", "60000", "Silence before TCP keepalive probes; 0: none."),
+    key(
+        "listener.client_address",
+        "\"connection\"",
+        "Where the address of a client comes from: `connection`, its own; `proxy-protocol`, the header that a proxy puts before all \
+         else; over `ws` also `x-forwarded-for` or `forwarded`, a header of the upgrade ([proxies](operations/proxies.md)).",
+    ),
+    key(
+        "listener.trusted_proxies",
+        "[]",
+        "Networks whose word for it is taken, such as `[\"10.0.0.0/8\", \"fd00::/8\"]`. With `proxy-protocol` nobody else gets in.",
+    ),
     key(
         "listener.tls.certificates.certificate",
         "\"\"",

@@ -13,6 +13,7 @@ mod layers;
 mod limited;
 mod log;
 mod nodes;
+mod proxies;
 mod reload;
 mod settings;
 mod tls;
@@ -31,6 +32,7 @@ pub use layers::Sources;
 pub use limited::Limited;
 pub use log::{Log, LogFormat};
 pub use nodes::{Backoff, Nodes};
+pub use proxies::{ClientAddress, TrustedProxies};
 pub use reload::{CREDENTIALS, Change, RELOADS, Reload, reload_list};
 pub use settings::{
     Api, ApiV1, Auth, Dialect, ECHO_PATH, KeyPolicy, Listener, Login, Settings, Shard, Shards, SlowPolicy, Transport,

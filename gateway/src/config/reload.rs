@@ -40,6 +40,8 @@ pub const RELOADS: &[&str] = &[
     "api.auth",
     "api.tokens",
     "api.body_bytes_max",
+    "api.client_address",
+    "api.trusted_proxies",
     "jwt.issuer",
     "jwt.audience",
     "jwt.leeway_s",
@@ -80,6 +82,8 @@ pub const RELOADS: &[&str] = &[
     "listener.login_ms_max",
     "listener.heartbeat_ms_max",
     "listener.linger_ms_max",
+    "listener.client_address",
+    "listener.trusted_proxies",
 ];
 
 /// Properties of librdkafka that it takes over while it runs: `kafka.client` has them by these names.

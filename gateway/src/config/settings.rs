@@ -12,6 +12,7 @@ use super::kafka::Kafka;
 use super::limited::Limited;
 use super::log::Log;
 use super::nodes::Nodes;
+use super::proxies::{ClientAddress, TrustedProxies};
 use super::tls::Tls;
 use super::tokens::Token;
 use super::upstream::Upstream;
@@ -214,6 +215,10 @@ pub struct Api {
     pub connections_max: u32,
     /// How long a request's head and then its body may take to arrive, milliseconds.
     pub request_ms_max: u32,
+    /// Where the address of a caller comes from.
+    pub client_address: ClientAddress,
+    /// Whose word for it is taken.
+    pub trusted_proxies: TrustedProxies,
     /// `api.tls`. `None`: in the clear.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
@@ -228,6 +233,8 @@ impl Default for Api {
             body_bytes_max: 1 << 20,
             connections_max: 256,
             request_ms_max: 10_000,
+            client_address: ClientAddress::Connection,
+            trusted_proxies: Vec::new(),
             tls: None,
         }
     }
@@ -296,6 +303,10 @@ pub struct Listener {
     pub tcp_user_timeout_ms: u32,
     /// Silence after which the kernel probes the peer, milliseconds. 0: never.
     pub keepalive_ms: u32,
+    /// Where the address of a client comes from.
+    pub client_address: ClientAddress,
+    /// Whose word for it is taken.
+    pub trusted_proxies: TrustedProxies,
     /// `listener.tls`. `None`: in the clear.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
@@ -338,6 +349,8 @@ impl Default for Listener {
             compression: false,
             tcp_user_timeout_ms: 120_000,
             keepalive_ms: 60_000,
+            client_address: ClientAddress::Connection,
+            trusted_proxies: Vec::new(),
             tls: None,
         }
     }

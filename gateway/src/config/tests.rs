@@ -176,6 +176,38 @@ fn tokens_have_an_end_names_scopes_and_no_doubles() {
 }
 
 #[test]
+fn whose_word_is_taken_for_an_address_is_said_exactly_where_one_is() {
+    let with = |api: &str, listener: &str| {
+        file(&format!(
+            "[api]\nauth = \"none\"\n{api}\n[[listener]]\nbind = \"127.0.0.1:0\"\nlogin = \"open\"\n{listener}\n"
+        ))
+    };
+    let many: Vec<_> = (0..65).map(|at| format!("\"10.0.{at}.0/24\"")).collect();
+    let by_proxy = |trusted: &str| format!("client_address = \"proxy-protocol\"\ntrusted_proxies = [{trusted}]");
+    for (api, listener, parts) in [
+        ("", "client_address = \"proxy-protocol\"", "listener[0].trusted_proxies: is empty"),
+        ("", "trusted_proxies = [\"10.0.0.0/8\"]", "listener[0].trusted_proxies: says whose word"),
+        ("", &by_proxy("\"10.0.0.1/8\""), "write \"10.0.0.0/8\""),
+        ("", &by_proxy("\"10.0.0.0/40\""), "is no network"),
+        ("", &by_proxy(&many.join(",")), "65 networks: at most 64"),
+        (
+            "",
+            "client_address = \"forwarded\"\ntrusted_proxies = [\"::1\"]",
+            "listener[0].client_address: headers come only over",
+        ),
+        ("client_address = \"x-forwarded-for\"", "", "api.trusted_proxies: is empty"),
+        (&by_proxy("\"::1\""), "", "api.client_address: the API reads no header"),
+        ("client_address = \"x-real-ip\"", "", "`connection`"),
+    ] {
+        let error = error(&with(api, listener));
+        assert!(error.contains(parts), "{error} lacks {parts}");
+    }
+    let right = with("client_address = \"forwarded\"\ntrusted_proxies = [\"::1\"]", &by_proxy(&many[..64].join(",")));
+    let config = Config::load(&right, &host()).expect("right");
+    assert_eq!(Config::load(&file(&config.to_toml()), &host()).expect("printed"), config);
+}
+
+#[test]
 fn goim_v1_has_its_own_port_and_heartbeat_and_lets_nobody_push_by_default() {
     let text = format!("{OPEN}dialect = \"goim-v1\"\n[api_v1]\n")
         .replace("auth = \"none\"", "tokens = [\"0123456789abcdef\"]");

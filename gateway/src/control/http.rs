@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::future::Future as _;
 use std::io;
-use std::net::TcpListener as StdListener;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,8 +11,11 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
+use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use monoio::net::{TcpListener, TcpStream};
 use monoio_compat::StreamWrapper;
@@ -66,12 +69,13 @@ async fn accept(
             monoio::time::sleep(PAUSE).await;
         }
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let seat = Seat::take(&open);
                 let router = router.clone();
                 let tls = tls();
                 monoio::spawn(async move {
-                    serve(stream, router, limits, tls).await;
+                    let known = Routes { router: TowerToHyperService::new(router), peer };
+                    serve(stream, known, limits, tls).await;
                     drop(seat);
                 });
             }
@@ -101,6 +105,27 @@ impl Refusals {
         }
         self.told = Some(now);
         Some(std::mem::take(&mut self.untold))
+    }
+}
+
+/// The address of the connection that a request came over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+/// The router, for the requests of one connection.
+struct Routes {
+    router: TowerToHyperService<Router>,
+    peer: SocketAddr,
+}
+
+impl Service<Request<Incoming>> for Routes {
+    type Response = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Response;
+    type Error = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Error;
+    type Future = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(Peer(self.peer));
+        self.router.call(request)
     }
 }
 
@@ -165,7 +190,7 @@ impl<T: Write + Unpin> Write for Impatient<T> {
     }
 }
 
-async fn serve(stream: TcpStream, router: Router, limits: HttpLimits, tls: Option<Arc<ServerConfig>>) {
+async fn serve(stream: TcpStream, router: Routes, limits: HttpLimits, tls: Option<Arc<ServerConfig>>) {
     let stream = MonoioIo::new(StreamWrapper::new(stream));
     let stream = Impatient { stream, write_max: limits.head_max, late: None };
     let Some(config) = tls else { return serve_stream(stream, router, limits).await };
@@ -175,12 +200,12 @@ async fn serve(stream: TcpStream, router: Router, limits: HttpLimits, tls: Optio
     }
 }
 
-async fn serve_stream(stream: impl Read + Write + Unpin + 'static, router: Router, limits: HttpLimits) {
+async fn serve_stream(stream: impl Read + Write + Unpin + 'static, router: Routes, limits: HttpLimits) {
     let served = http1::Builder::new()
         .timer(MonoioTimer)
         .header_read_timeout(limits.head_max)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(stream, TowerToHyperService::new(router))
+        .serve_connection(stream, router)
         .await;
     if let Err(error) = served
         && !error.is_incomplete_message()

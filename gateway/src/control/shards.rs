@@ -5,10 +5,11 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::mpsc;
 
+use halley_protocol::forwarded::ForwardedBy;
 use halley_ring::RingSettings;
 
 use super::start::StartError;
-use crate::config::{Config, Dialect, ECHO_PATH, SlowPolicy, Transport, Upstream};
+use crate::config::{ClientAddress, Config, Dialect, ECHO_PATH, SlowPolicy, Transport, Upstream};
 use crate::directory::HashSecret;
 use crate::ids::ShardIndex;
 use crate::limits;
@@ -163,6 +164,15 @@ fn accept_rate(config: &Config) -> AcceptRate {
     AcceptRate::share(settings.accepts_per_second_max, settings.accepts_burst(), config.plan.shards)
 }
 
+fn client_address(address: ClientAddress) -> shard::ClientAddress {
+    match address {
+        ClientAddress::Connection => shard::ClientAddress::Connection,
+        ClientAddress::ProxyProtocol => shard::ClientAddress::ProxyProtocol,
+        ClientAddress::XForwardedFor => shard::ClientAddress::Forwarded(ForwardedBy::XForwardedFor),
+        ClientAddress::Forwarded => shard::ClientAddress::Forwarded(ForwardedBy::Forwarded),
+    }
+}
+
 fn listener(listener: &crate::config::Listener, dev: bool) -> ListenerSettings {
     let transport = match listener.transport {
         Transport::Tcp => shard::Transport::Tcp,
@@ -192,6 +202,8 @@ fn listener(listener: &crate::config::Listener, dev: bool) -> ListenerSettings {
         heartbeat_ms_max: listener.heartbeat_ms(),
         linger_ms_max: listener.linger_ms_max,
         compression: listener.compression,
+        client_address: client_address(listener.client_address),
+        trusted_proxies: listener.trusted_proxies.clone(),
         ..ListenerSettings::new(transport)
     }
 }

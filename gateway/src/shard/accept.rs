@@ -9,8 +9,7 @@
 
 use halley_ring::{Errno, Ring, Slot};
 
-use crate::networks::Counted;
-use crate::reason::{CloseReason, Reject};
+use crate::reason::Reject;
 use crate::sabotage::{Bug, planted};
 use crate::stats::ShardStats;
 
@@ -263,8 +262,8 @@ impl<R: Ring> Shard<R> {
         } else if dialect == Dialect::GoimV1 {
             conn.set(flag::V1);
         }
-        if !self.count_network(slot) {
-            return self.refuse_network(slot, listener);
+        if let Err(reason) = self.begin_peer(slot) {
+            return self.refuse_peer(slot, reason);
         }
         if self.tls.begin(slot, listener) {
             self.table[slot].set(flag::TLS);
@@ -276,37 +275,5 @@ impl<R: Ring> Shard<R> {
         }
         // The first bytes are often there already: read before arming a poll.
         self.mark_ready(slot);
-    }
-
-    /// Counts a connection in the network of its peer; `false` when there are as many as may be.
-    fn count_network(&mut self, slot: Slot) -> bool {
-        let most = self.settings.network_connections_max;
-        if most == 0 {
-            return true;
-        }
-        let counted = self.settings.networks.take(self.table.peer(slot).ip(), most);
-        match counted {
-            Counted::Yes => self.table[slot].set(flag::COUNTED),
-            Counted::NoPlace => self.stats().network_uncounted.add(1),
-            Counted::Full => {}
-        }
-        counted != Counted::Full
-    }
-
-    /// Nothing is done for who is one too many, least of all a TLS handshake, without which nothing can be told.
-    fn refuse_network(&mut self, slot: Slot, listener: usize) {
-        if self.settings.listeners[listener].tls.is_some() {
-            self.cut(slot, CloseReason::NetworkFull);
-        } else {
-            self.end(slot, CloseReason::NetworkFull);
-        }
-    }
-
-    /// The connection counts no more.
-    pub(super) fn forget_network(&mut self, slot: Slot) {
-        if self.table[slot].has(flag::COUNTED) && !planted(Bug::NetworkKept) {
-            self.table[slot].clear(flag::COUNTED);
-            self.settings.networks.give(self.table.peer(slot).ip());
-        }
     }
 }

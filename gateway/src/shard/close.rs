@@ -79,7 +79,7 @@ impl<R: Ring> Shard<R> {
         let conn = &mut self.table[slot];
         conn.reason = reason as u8;
         conn.phase = Phase::Lingering;
-        conn.clear(flag::HELD | flag::PAUSED);
+        conn.clear(flag::HELD | flag::PAUSED | flag::PROXIED);
         true
     }
 

@@ -78,6 +78,8 @@ pub(super) mod flag {
     pub(in crate::shard) const LAST_READ: u32 = 1 << 18;
     /// Speaks goim v1.
     pub(in crate::shard) const V1: u32 = 1 << 19;
+    /// The header of its proxy has not been read.
+    pub(in crate::shard) const PROXIED: u32 = 1 << 21;
     /// Counts in its network.
     pub(in crate::shard) const COUNTED: u32 = 1 << 20;
     /// Its token does not allow every operation.
@@ -269,6 +271,12 @@ impl Table {
 
     /// Begins a connection in a slot that an accept filled.
     pub(super) fn begin(&mut self, slot: Slot, peer: SocketAddr, tick: u32) {
+        self.cold[slot.at()].accepted_at = tick;
+        self.set_peer(slot, peer);
+    }
+
+    /// The peer has another address, as its proxy says.
+    pub(super) fn set_peer(&mut self, slot: Slot, peer: SocketAddr) {
         let (v4, is_v6) = match peer.ip() {
             IpAddr::V4(address) => (address.octets(), false),
             IpAddr::V6(address) => {
@@ -276,7 +284,8 @@ impl Table {
                 ([0; 4], true)
             }
         };
-        self.cold[slot.at()] = Cold { v4, port: peer.port(), is_v6, accepted_at: tick };
+        let Cold { accepted_at, .. } = self.cold[slot.at()];
+        self.cold[slot.at()] = Cold { v4, port: peer.port(), is_v6, accepted_at };
     }
 
     pub(super) fn cold(&self, slot: Slot) -> &Cold {

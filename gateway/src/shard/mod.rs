@@ -26,6 +26,7 @@ mod flush;
 mod orders;
 mod outbox;
 mod pace;
+mod proxied;
 mod receive;
 mod reports;
 mod requests;
@@ -43,7 +44,7 @@ mod tests;
 
 pub use bucket::AcceptRate;
 pub use pace::{ClientRates, RATE_MAX, Rate};
-pub use settings::{Dialect, ListenerSettings, Reloadable, ShardSettings, SlowPolicy, Transport};
+pub use settings::{ClientAddress, Dialect, ListenerSettings, Reloadable, ShardSettings, SlowPolicy, Transport};
 pub use thread::{ShardStart, run};
 
 use std::collections::VecDeque;

@@ -76,7 +76,7 @@ impl<R: Ring> Shard<R> {
         if !self.may_read(slot) {
             return None;
         }
-        if self.table[slot].has(flag::TLS) {
+        if self.speaks_tls(slot) {
             return self.prepare_tls(slot, reserved);
         }
         if !self.reserve_ask(slot, reserved) {
@@ -102,6 +102,12 @@ impl<R: Ring> Shard<R> {
         let bytes = u32::try_from(CHUNK_BYTES - filled).unwrap_or(0);
         self.requests.push(RecvRequest { slot, start: Chunks::start(chunk) + filled, bytes });
         Some((slot, chunk))
+    }
+
+    /// Whether what comes is TLS: the header of a proxy is before it.
+    fn speaks_tls(&self, slot: Slot) -> bool {
+        let conn = &self.table[slot];
+        conn.has(flag::TLS) && !conn.has(flag::PROXIED)
     }
 
     /// The next packet of a connection may be a question to control: it is not read before a buffer is there for it, or
@@ -148,7 +154,7 @@ impl<R: Ring> Shard<R> {
     }
 
     fn received(&mut self, slot: Slot, chunk: ChunkIndex, received: Received) {
-        if self.table[slot].has(flag::TLS) {
+        if self.speaks_tls(slot) {
             return self.received_tls(slot, chunk, received);
         }
         if !self.owns(slot, chunk) {
@@ -159,10 +165,10 @@ impl<R: Ring> Shard<R> {
             Received::Bytes { bytes, more } => {
                 let (_, state) = self.chunks.parts(chunk);
                 state.cursor.filled += bytes as usize;
-                if self.may_say(slot, bytes) {
-                    self.serve_chunk(slot, chunk);
-                } else {
+                if !self.may_say(slot, bytes) {
                     self.end_deaf(slot, CloseReason::TooFast);
+                } else if !self.table[slot].has(flag::PROXIED) || self.take_header(slot, chunk) {
+                    self.serve_chunk(slot, chunk);
                 }
                 if more && self.may_read(slot) {
                     self.mark_ready(slot);
@@ -214,7 +220,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Ends a connection that is not listened to any more.
-    fn end_deaf(&mut self, slot: Slot, reason: CloseReason) {
+    pub(super) fn end_deaf(&mut self, slot: Slot, reason: CloseReason) {
         self.drop_chunk(slot);
         self.table[slot].set(flag::DEAF);
         self.end(slot, reason);
@@ -381,6 +387,7 @@ impl<R: Ring> Shard<R> {
             Ok(None) => Ok(Input::NeedMore),
             Ok(Some(upgrade)) => {
                 state.cursor.read = upgrade.head_bytes;
+                self.take_forwarded(slot, chunk, upgrade.head_bytes)?;
                 let mut response = [0; handshake::ANSWER_BYTES];
                 let bytes = handshake::answer(&upgrade, &mut response);
                 self.reply.extend_from_slice(&response[..bytes]);
@@ -433,7 +440,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Keeps a chunk in which something is unfinished with its connection; else gives it back.
-    fn keep_or_give(&mut self, slot: Slot, chunk: ChunkIndex) {
+    pub(super) fn keep_or_give(&mut self, slot: Slot, chunk: ChunkIndex) {
         let (_, state) = self.chunks.parts(chunk);
         if !state.backlog && (!state.is_unfinished() || planted(Bug::PartialForgotten)) {
             self.drop_chunk(slot);

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use halley_protocol::forwarded::ForwardedBy;
+
 use crate::ids::ShardIndex;
 use crate::limits;
-use crate::networks::Networks;
+use crate::networks::{Cidr, Networks};
 use crate::sabotage::{Bug, planted};
 use crate::upstream::Rules;
 
@@ -29,6 +31,17 @@ pub enum Dialect {
     GoimV1,
     /// Every message comes back as it was.
     Echo,
+}
+
+/// Where the address of a client comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientAddress {
+    /// It is that of the connection.
+    Connection,
+    /// A header of the PROXY protocol begins the connection.
+    ProxyProtocol,
+    /// A header of the upgrade.
+    Forwarded(ForwardedBy),
 }
 
 /// What happens to a push for a connection whose outbox is full.
@@ -69,6 +82,10 @@ pub struct ListenerSettings {
     pub compression: bool,
     /// How much one client may say.
     pub client_rates: ClientRates,
+    /// Where the address of a client comes from.
+    pub client_address: ClientAddress,
+    /// Whose word for it is taken.
+    pub trusted_proxies: Vec<Cidr>,
     /// TLS, and what its connections begin with.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
@@ -224,6 +241,8 @@ impl ListenerSettings {
             linger_ms_max: 2000,
             compression: false,
             client_rates: ClientRates::default(),
+            client_address: ClientAddress::Connection,
+            trusted_proxies: Vec::new(),
             tls: None,
         }
     }

@@ -11,6 +11,7 @@ mod echo;
 mod input;
 mod latency;
 mod pools;
+mod proxied;
 mod reasons;
 mod rooms;
 mod session;

@@ -13,6 +13,7 @@ mod hooks;
 mod identity;
 mod limits;
 mod page;
+mod proxies;
 mod reload;
 mod restart;
 mod slots;

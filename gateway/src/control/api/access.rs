@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use halley_protocol::forwarded::{self, ForwardedBy};
 
+use super::super::http::Peer;
 use super::{Fault, Shared};
-use crate::config::{Api, Auth, Scope, Settings, Token, TokenHash};
+use crate::config::{Api, Auth, ClientAddress, Scope, Settings, Token, TokenHash};
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +64,12 @@ impl Tokens {
     }
 }
 
+/// What an admin call asked for, and from where.
+struct Asked {
+    uri: String,
+    from: String,
+}
+
 /// What stands before a route's handler.
 #[derive(Clone)]
 pub(super) struct Gate {
@@ -80,10 +88,11 @@ pub(super) async fn authorize(State(gate): State<Gate>, mut request: Request, ne
         Err(fault) => return fault.into_response(),
     };
     request.extensions_mut().insert(caller.clone());
-    let uri = (gate.scope == Scope::Admin).then(|| request.uri().to_string());
+    let asked =
+        (gate.scope == Scope::Admin).then(|| Asked { uri: request.uri().to_string(), from: gate.from(&request) });
     let response = if allowed { next.run(request).await } else { Fault::forbidden(gate.scope).into_response() };
-    if let Some(uri) = uri {
-        gate.audit(&caller, uri, &response);
+    if let Some(asked) = asked {
+        gate.audit(&caller, asked, &response);
     }
     response
 }
@@ -100,12 +109,30 @@ impl Gate {
         Ok((known.caller.clone(), known.scopes.contains(&self.scope)))
     }
 
+    /// The caller's address, as far as proxies are believed; empty for a request without a connection.
+    fn from(&self, request: &Request) -> String {
+        let Some(Peer(peer)) = request.extensions().get().copied() else { return String::new() };
+        let config = self.app.config();
+        let Api { client_address, trusted_proxies, .. } = &config.settings.api;
+        let by = match client_address {
+            ClientAddress::XForwardedFor => ForwardedBy::XForwardedFor,
+            ClientAddress::Forwarded => ForwardedBy::Forwarded,
+            ClientAddress::Connection | ClientAddress::ProxyProtocol => return peer.to_string(),
+        };
+        let is_trusted = |address| trusted_proxies.iter().any(|network| network.contains(address));
+        if !is_trusted(peer.ip()) {
+            return peer.to_string();
+        }
+        let values = request.headers().get_all(by.name()).iter().map(HeaderValue::as_bytes);
+        forwarded::client_of(values, by, peer, is_trusted).to_string()
+    }
+
     /// One event for each admin call of a known token, be it allowed or not.
-    fn audit(&self, caller: &Caller, uri: String, response: &Response) {
+    fn audit(&self, caller: &Caller, Asked { uri, from }: Asked, response: &Response) {
         let known = response.extensions().get::<Audited>().cloned();
         let Audited { subject, result } = known.unwrap_or(Audited { subject: uri, result: String::new() });
         let (token, call, status) = (&*caller.0, &*self.call, response.status().as_u16());
-        tracing::info!(target: "audit", event = "audit", token, call, subject, status, result);
+        tracing::info!(target: "audit", event = "audit", token, from, call, subject, status, result);
     }
 }
 

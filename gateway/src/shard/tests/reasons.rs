@@ -17,10 +17,11 @@ use crate::dispatch::Target;
 use crate::identity::testing;
 use crate::ids::{RoomIndex, RoomRef};
 use crate::limits::{ACCEPTS_MAX, ROOM_NAME_BYTES_MAX, ROOMS_PER_CONNECTION_MAX};
+use crate::networks::Cidr;
 use crate::order::{DrainPlan, Order};
 use crate::payload::{Note, Payload};
 use crate::reason::{CloseReason, DropReason, Reject};
-use crate::shard::{Rate, SlowPolicy, Transport};
+use crate::shard::{ClientAddress, Rate, SlowPolicy, Transport};
 
 /// A login with a token for so many seconds.
 fn by_token(seconds: u64) -> Login {
@@ -51,6 +52,15 @@ fn tight(reason: CloseReason) -> Setup {
     if reason == R::NetworkFull {
         small = small.networks(1);
     }
+    if matches!(reason, R::ProxyUntrusted | R::ProxyMalformed) {
+        let trusted = if reason == R::ProxyMalformed {
+            vec![Cidr::try_from("0.0.0.0/0".to_owned()).expect("all")]
+        } else {
+            vec![]
+        };
+        small = small
+            .listeners(|l| (l.client_address, l.trusted_proxies) = (ClientAddress::ProxyProtocol, trusted.clone()));
+    }
     small
 }
 
@@ -80,6 +90,7 @@ fn cause(reason: CloseReason, transport: Transport) -> Option<(World, Client)> {
         R::FrameNotDeflate => deflate::enter(&mut world, &marked("key", "room")),
         R::GrantExpired | R::GrantRevoked => world.enter(transport, &by_token(4)),
         R::LoginLate | R::LoginRefused | R::HandshakeRefused | R::HookFailed => world.connect(transport),
+        R::ProxyUntrusted | R::ProxyMalformed => Client::connect_silent(&world.net, usize::from(websocket), transport),
         R::NetworkFull => {
             world.connect(Transport::Tcp);
             Client::connect_silent(&world.net, usize::from(websocket), transport)
@@ -149,7 +160,8 @@ fn cause(reason: CloseReason, transport: Transport) -> Option<(World, Client)> {
             client.send(operation::CHANGE_ROOM, b"1");
         }
         R::Drain => world.control.drain(DrainPlan::new(0, 0, 10_000), &mut world.outgoing),
-        R::NetworkFull | R::TlsHandshake | R::TlsRecord | R::TlsWorn => {}
+        R::ProxyMalformed => client.say(b"GET / HTTP/1.1\r\n"),
+        R::ProxyUntrusted | R::NetworkFull | R::TlsHandshake | R::TlsRecord | R::TlsWorn => {}
     }
     world.settle();
     Some((world, client))
@@ -165,6 +177,7 @@ fn broken_packet(client: &Client, header: [u8; 16]) {
 
 #[test]
 fn every_close_reason_is_reached_counted_once_and_told() {
+    use CloseReason as R;
     for reason in CloseReason::ALL {
         for transport in BOTH {
             let Some((mut world, mut client)) = cause(reason, transport) else { continue };
@@ -180,8 +193,10 @@ fn every_close_reason_is_reached_counted_once_and_told() {
                 _ => None,
             });
             // Control knows of those who have asked it something.
-            let known =
-                !matches!(reason, CloseReason::LoginLate | CloseReason::HandshakeRefused | CloseReason::NetworkFull);
+            let known = !matches!(
+                reason,
+                R::LoginLate | R::HandshakeRefused | R::NetworkFull | R::ProxyUntrusted | R::ProxyMalformed
+            );
             assert_eq!(gone, known.then_some(reason), "over {transport:?}");
         }
     }

@@ -25,6 +25,8 @@ pub(super) struct State {
     pub(super) fed: usize,
 }
 
+const _: () = assert!(super::super::chunks::CHUNK_BYTES <= INBOX_BYTES, "what a chunk has received fits");
+
 impl State {
     pub(super) fn is_empty(&self) -> bool {
         self.read == self.filled && self.plain.0 == self.plain.1

@@ -1,5 +1,7 @@
 //! Receiving over TLS: from records in an inbox to data in the connection's chunk.
 
+use std::ops::Range;
+
 use halley_ring::{Received, RecvRequest, Ring, Slot};
 
 use crate::reason::{CloseReason, Handshake};
@@ -123,6 +125,15 @@ impl<R: Ring> Shard<R> {
         let rest = &self.chunks.all()[start + state.read.max(state.fed)..start + state.filled];
         let whole = record_bytes(rest).is_some_and(|bytes| bytes <= rest.len());
         state.plain.0 < state.plain.1 || whole
+    }
+
+    /// What was received of a TLS connection before anybody knew that it is TLS.
+    pub(in crate::shard) fn receive_tls(&mut self, slot: Slot, from: Range<usize>) {
+        let inbox = self.inbox(slot);
+        let start = self.tls.inboxes.range(inbox).start;
+        self.tls.inboxes.state(inbox).filled = from.len();
+        self.chunks.all().copy_within(from, start);
+        self.keep_or_give_inbox(slot);
     }
 
     /// A receive of a TLS connection has ended.

@@ -62,6 +62,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    // long: what a gateway is like, one thing after another
     pub(super) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed, u64::MAX);
         let dice = &mut dice;
