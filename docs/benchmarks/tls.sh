@@ -59,7 +59,8 @@ for n in 1 2 3; do
     start
     before=$(cpu)
     run idle "idle-$kind-$n" "$kind" --connections 10000 --from 5000 --idle 2
-    echo "$kind $n: $(awk -v a="$before" -v b="$(cpu)" 'BEGIN { print (b - a) * 100 }') us of CPU a client that came, idled and left" >> "$out/logins.txt"
+    awk -v a="$before" -v b="$(cpu)" 'BEGIN { printf "{\"scenario\":\"logins\",\"valid\":true,\"cpu_us_per_client\":%.1f}\n", (b - a) * 100 }' \
+      > "$out/logins-$kind-$n.json"
     stop
   done
   start
@@ -77,7 +78,8 @@ for n in 1 2 3; do
   sleep 0.5
   with_pushes broadcast "storm-$n" tls --connections 300 --rate 20 --duration 6 --warmup 1
   wait "${storm[@]}" || true
-  grep -h 'real seconds' s_time-* | sed "s/^/storm $n: /" >> "$out/logins.txt"
+  awk '/real seconds/ { n += $1 / $4 } END { printf "{\"scenario\":\"handshakes\",\"valid\":true,\"per_second\":%.0f}\n", n }' s_time-* \
+    > "$out/handshakes-$n.json"
   stop
 done
 

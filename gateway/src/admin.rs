@@ -39,21 +39,26 @@ fn run(name: &str, options: &cli::Admin, print: impl Fn(&str)) -> ExitCode {
         eprintln!("halley {name}: {problem}");
         ExitCode::from(code)
     };
-    let call = |(api, token): (String, Option<String>)| ask(&format!("/v1/{name}"), &api, token.as_deref());
+    let call = |(api, token): (String, Option<String>)| {
+        ask(&format!("/v1/{name}"), &api, token.as_deref(), options.ca.as_deref())
+    };
     let (status, body) = match place(options).and_then(call) {
         Ok(answer) => answer,
         Err(problem) => return end(&problem, 2),
     };
     if !status.starts_with('2') {
         let answer: Value = serde_json::from_str(&body).unwrap_or_default();
+        if status.starts_with("401") {
+            return end("the API asks for a token with the scope admin: --token, or HALLEY_TOKEN", 1);
+        }
         return end(answer["error"]["message"].as_str().unwrap_or(&format!("{status} {body}")), 1);
     }
     print(&body);
     ExitCode::SUCCESS
 }
 
-fn ask(path: &str, api: &str, token: Option<&str>) -> Result<(String, String), String> {
-    caller::call(&mut caller::connect(api)?, &caller::head(path, api, token)?, "")
+fn ask(path: &str, api: &str, token: Option<&str>, ca: Option<&str>) -> Result<(String, String), String> {
+    caller::call(&mut caller::connect(api, ca)?, &caller::head(path, api, token)?, "")
 }
 
 /// Address and token of the API: as the command line has them, else as the configuration does.
@@ -61,7 +66,12 @@ fn place(options: &cli::Admin) -> Result<(String, Option<String>), String> {
     let (mut api, mut token) = (options.api.clone(), options.token.clone());
     if let Some(path) = &options.config {
         let host = Host::read().map_err(|error| error.to_string())?;
-        let config = Config::load(&crate::sources(Some(path), false)?, &host).map_err(|error| error.to_string())?;
+        let mut sources = crate::sources(Some(path), false)?;
+        if token.is_some() {
+            // Those of the gateway may be where only the gateway reads them.
+            sources.environment.push(("HALLEY__API__TOKENS".into(), "['from-the-command-line']".into()));
+        }
+        let config = Config::load(&sources, &host).map_err(|error| error.to_string())?;
         let theirs = &config.settings.api;
         if let Some(mut address) = theirs.bind.address {
             if address.ip().is_unspecified() {
@@ -71,7 +81,8 @@ fn place(options: &cli::Admin) -> Result<(String, Option<String>), String> {
                     std::net::Ipv6Addr::LOCALHOST.into()
                 });
             }
-            api.get_or_insert_with(|| format!("http://{address}"));
+            let scheme = if theirs.tls.is_some() { "https" } else { "http" };
+            api.get_or_insert_with(|| format!("{scheme}://{address}"));
         }
         let plain = |token: &Token| if let Token::Plain(token) = token { Some(token.clone()) } else { None };
         token = token.or_else(|| theirs.tokens.iter().find_map(plain));

@@ -50,6 +50,9 @@ pub(crate) struct Admin {
     /// A token of the API.
     #[arg(long, env = "HALLEY_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
+    /// Certificates in PEM that an API at `https://…` is checked with; by default those of the system.
+    #[arg(long, value_name = "FILE", env = "HALLEY_CA")]
+    pub(crate) ca: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -96,6 +99,9 @@ pub(crate) struct Push {
     /// A token of the API.
     #[arg(long, env = "HALLEY_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
+    /// Certificates in PEM that an API at `https://…` is checked with; by default those of the system.
+    #[arg(long, value_name = "FILE", env = "HALLEY_CA")]
+    pub(crate) ca: Option<String>,
     /// Brokers and topic, such as 127.0.0.1:9092/goim-push-topic: no gateway is asked.
     #[arg(long, value_name = "BROKERS/TOPIC", conflicts_with = "token")]
     pub(crate) kafka: Option<String>,

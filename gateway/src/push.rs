@@ -1,7 +1,6 @@
 //! `halley push`: a message from the shell, or a pipe of them, to any number of targets.
 
-use std::io::{self, BufRead as _, BufReader, Read as _};
-use std::net::TcpStream;
+use std::io::{self, BufRead as _, Read as _};
 use std::process::ExitCode;
 
 use base64::Engine as _;
@@ -63,7 +62,7 @@ fn targets(words: &[String]) -> Result<Vec<Target>, String> {
 
 /// Where messages go.
 enum Way {
-    Api { stream: BufReader<TcpStream>, head: String, targets: Vec<Value>, operation: i32 },
+    Api { stream: caller::Line, head: String, targets: Vec<Value>, operation: i32 },
     Kafka { pusher: Pusher, targets: Vec<Target>, operation: i32 },
 }
 
@@ -74,7 +73,7 @@ impl Way {
             let (brokers, topic) = place.rsplit_once('/').ok_or("--kafka: write BROKERS/TOPIC")?;
             return Ok(Self::Kafka { pusher: Pusher::new(brokers, topic)?, targets, operation });
         }
-        let stream = caller::connect(&options.api)?;
+        let stream = caller::connect(&options.api, options.ca.as_deref())?;
         let head = caller::head("/v1/push", &options.api, options.token.as_deref())?;
         let targets = targets.iter().map(as_json).collect();
         Ok(Self::Api { stream, head, targets, operation })

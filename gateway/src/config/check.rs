@@ -112,7 +112,7 @@ impl Check<'_> {
             return self.wrong("nodes.name", "is no name of a node: use at most 256 bytes and no slash");
         }
         self.range("nodes.heartbeat_s", nodes.heartbeat_s.into(), 1, 86_400)?;
-        if tracing_subscriber::EnvFilter::try_new(&self.settings.log.level).is_err() {
+        if !self.settings.log.has_level() {
             return self.wrong(
                 "log.level",
                 format!("\"{}\" is no level: use error, warn, info, debug or trace", self.settings.log.level),

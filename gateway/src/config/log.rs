@@ -1,6 +1,8 @@
 //! `[log]`: where events go, and which.
 
 use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// `[log]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -10,6 +12,15 @@ pub struct Log {
     pub format: LogFormat,
     /// A level, or directives of tracing's `EnvFilter`.
     pub level: String,
+}
+
+impl Log {
+    /// Whether the level is one. To `EnvFilter` a word that is none is a module of which all is logged, and of the
+    /// rest nothing.
+    pub(super) fn has_level(&self) -> bool {
+        let part = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
+        self.level.split(',').all(part) && EnvFilter::try_new(&self.level).is_ok()
+    }
 }
 
 impl Default for Log {

@@ -121,6 +121,7 @@ fn errors_name_file_line_key_and_what_would_be_right() {
         (format!("key_connections_max = 0\n{OPEN}"), &["halley.toml:1: key_connections_max", "1 to 1024"]),
         (format!("{OPEN}[shard]\npinned_bytes_max = 1"), &["halley.toml:7: shard.pinned_bytes_max", "out of range"]),
         (format!("{OPEN}[log]\nlevel = \"a=b=c\""), &["halley.toml:7: log.level", "info"]),
+        (format!("{OPEN}[log]\nlevel = \"inof\""), &["halley.toml:7: log.level", "info"]),
         (
             OPEN.replace("auth", "bind = \"127.0.0.1:4000\"\nauth").replace("127.0.0.1:0", "127.0.0.1:4000"),
             &["listener[0].bind", "also the address of api.bind"],

@@ -99,7 +99,7 @@ fn a_client_that_says_too_much_is_told_4008_and_others_go_on() {
     for (at, transport) in BOTH.into_iter().enumerate() {
         let mut other = marked(&gateway, transport, "other", "");
         let mut flood = marked(&gateway, transport, "flood", "");
-        (0..100).for_each(|_| flood.send(operation::HEARTBEAT, 1, b""));
+        flood.flood(100, operation::HEARTBEAT, 1, b"");
         let mut expected = vec![kick(4008, "too-fast")];
         expected.extend((transport == Transport::WebSocket).then_some(Heard::Close { code: 4008 }));
         assert_eq!(told(&mut flood), expected);
@@ -107,16 +107,14 @@ fn a_client_that_says_too_much_is_told_4008_and_others_go_on() {
         assert_eq!(closes(&gateway, "too-fast"), at as u64 + 1);
     }
     let mut unmarked = Client::login(gateway.tcp(), Transport::Tcp, "{}");
-    (0..100).for_each(|_| unmarked.send(operation::HEARTBEAT, 1, b""));
+    unmarked.flood(100, operation::HEARTBEAT, 1, b"");
     assert_eq!(told(&mut unmarked), [], "goim's plain close");
     reload(&gateway, &path, "client_bytes_per_second_max = 20000");
     let mut client = marked(&gateway, Transport::Tcp, "bytes", "");
-    (0..100).for_each(|_| client.send(operation::HEARTBEAT, 1, b""));
+    client.flood(100, operation::HEARTBEAT, 1, b"");
     client.send(1000, 1, &[b'x'; 4096]);
     (0..101).for_each(|_| assert!(matches!(client.hear(), Heard::Packet { .. })));
-    for _ in 0..5 {
-        client.send(1000, 1, &[b'x'; 4096]);
-    }
+    client.flood(5, 1000, 1, &[b'x'; 4096]);
     let last =
         std::iter::from_fn(|| Some(client.hear())).find(|heard| !matches!(heard, Heard::Packet { sequence: 1, .. }));
     assert_eq!(last, Some(kick(4008, "too-fast")));

@@ -257,6 +257,26 @@ fn a_browser_speaks_it_for_the_page_and_for_its_websocket() {
 }
 
 #[test]
+fn the_command_line_calls_an_api_over_https_and_says_what_a_plain_call_lacks() {
+    let open = OPEN.replace("auth = \"none\"\n", &format!("auth = \"none\"\n{TLS}\n"));
+    let (gateway, folder) = start(&format!("{open}{}", listeners("")));
+    certificate(&folder, "a", "localhost", |_| ());
+    gateway.signal(rustix::process::Signal::HUP);
+    let said = |scheme: &str, words: &[&str]| {
+        let api = format!("{scheme}://localhost:{}", gateway.api.port());
+        let output = halley().args(words).args(["--ca", "a.pem", "--api", &api]).current_dir(&folder).output();
+        let output = output.expect("it starts");
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    let push = |scheme: &str| said(scheme, &["push", "all", "--text", "x"]);
+    until("it is the new certificate", || push("https").contains("\"results\""));
+    assert!(push("http").contains("write https://"), "{}", push("http"));
+    let reload = said("https", &["reload"]);
+    assert!(reload.contains("nothing has changed"), "{reload}");
+    gateway.stop();
+}
+
+#[test]
 fn the_api_speaks_https_and_nothing_else() {
     let open = OPEN.replace("auth = \"none\"\n", &format!("auth = \"none\"\n{TLS}\n"));
     let (gateway, folder) = start(&format!("{open}{}", listeners("")));

@@ -111,6 +111,11 @@ impl Client {
 
     /// Sends one packet, in one binary message if this is a WebSocket.
     pub(crate) fn send(&mut self, operation: i32, sequence: i32, body: &[u8]) {
+        self.flood(1, operation, sequence, body);
+    }
+
+    /// Sends so many packets in one write: the gateway may close behind any of them.
+    pub(crate) fn flood(&mut self, times: usize, operation: i32, sequence: i32, body: &[u8]) {
         let mut out = Vec::new();
         match self.transport {
             Transport::Tcp => out = packets::packet(operation, sequence, body),
@@ -118,7 +123,7 @@ impl Client {
                 websocket::packet(&mut out, MASK, &Packet { version: 1, operation, sequence, body });
             }
         }
-        self.write(&out);
+        self.write(&out.repeat(times));
     }
 
     /// Sends a WebSocket frame of any kind.

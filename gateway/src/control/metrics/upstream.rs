@@ -1,4 +1,4 @@
-//! What `/metrics` says of messages that are passed on; without `[upstream]` nothing but an empty histogram.
+//! What `/metrics` says of messages that are passed on; all of it is left out without `[upstream]`.
 
 use super::{Family, Kind, Read, Scrape, Value};
 use crate::stats::{Counter, UpstreamStats};
@@ -42,7 +42,13 @@ pub(super) const FAMILIES: &[Family] = &[
         kind: Kind::Histogram,
         labels: &[],
         help: "From a message of a client to its acknowledgement",
-        read: Read::Shards(|stats| &stats.upstream.answer_us, 1e-6),
+        read: Read::Spreads(
+            |app| {
+                let links = if app.config().settings.upstream.is_some() { &app.links[..] } else { &[] };
+                links.iter().map(|link| &link.stats.upstream.answer_us).collect()
+            },
+            1e-6,
+        ),
     },
 ];
 
