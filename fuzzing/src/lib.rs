@@ -10,6 +10,7 @@ mod jobs;
 mod packets;
 mod proxies;
 mod stream;
+mod tokens;
 
 pub use api::bodies;
 pub use configuration::configuration;
@@ -19,12 +20,13 @@ pub use jobs::jobs;
 pub use packets::packets;
 pub use proxies::proxies;
 pub use stream::frames;
+pub use tokens::tokens;
 
 /// A target's function.
 pub type Run = fn(&[u8]);
 
 /// Every target: its name, which is that of its corpus, and what it runs.
-pub const TARGETS: [(&str, Run); 8] = [
+pub const TARGETS: [(&str, Run); 9] = [
     ("bodies", bodies),
     ("configuration", configuration),
     ("deflate", deflate),
@@ -33,6 +35,7 @@ pub const TARGETS: [(&str, Run); 8] = [
     ("jobs", jobs),
     ("packets", packets),
     ("proxies", proxies),
+    ("tokens", tokens),
 ];
 
 /// Splits the input: sizes of reads by its first bytes, the first of which says how many; then the stream.

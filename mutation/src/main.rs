@@ -7,7 +7,7 @@ mod find;
 mod judge;
 mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,8 +16,9 @@ use self::judge::Verdict;
 use self::tree::{Source, Tree};
 
 const USAGE: &str = "\
-Usage: cargo xtask mutants [--seeds N] [--part K/N] [--only NUMBER,…] [--list] [PATH]...
+Usage: cargo xtask mutants [--seeds N] [--sample N,SEED] [--part K/N] [--only NUMBER,…] [--list] [PATH]...
   --seeds N    standard seeds that have to notice a change (300)
+  --sample     so many changes, chosen by this seed: in the order they are drawn, so that a run may be cut short
   --part K/N   only every N-th change, beginning with the K-th: 0/N to N-1/N are all of them
   --only       these changes
   --list       what would be changed
@@ -30,6 +31,8 @@ const UNDER: [&str; 4] =
 
 struct Call {
     seeds: u64,
+    /// How many, and by which seed.
+    sample: Option<(usize, u64)>,
     part: (usize, usize),
     only: Vec<usize>,
     list: bool,
@@ -53,11 +56,15 @@ fn main() -> ExitCode {
 }
 
 fn parse(words: &[String]) -> Option<Call> {
-    let mut call = Call { seeds: 300, part: (0, 1), only: Vec::new(), list: false, under: Vec::new() };
+    let mut call = Call { seeds: 300, sample: None, part: (0, 1), only: Vec::new(), list: false, under: Vec::new() };
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match &**word {
             "--seeds" => call.seeds = words.next()?.parse().ok()?,
+            "--sample" => {
+                let (count, seed) = words.next()?.split_once(',')?;
+                call.sample = Some((count.parse().ok()?, seed.parse().ok()?));
+            }
             "--part" => {
                 let (part, of) = words.next()?.split_once('/')?;
                 call.part = (part.parse().ok()?, of.parse().ok()?);
@@ -85,10 +92,8 @@ struct Score {
 fn run(call: &Call) -> io::Result<bool> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let sources = tree::sources(&root, &call.under)?;
-    let chosen =
-        |number: usize| number % call.part.1 == call.part.0 && (call.only.is_empty() || call.only.contains(&number));
     if call.list {
-        for (source, mutant) in all(&sources).filter(|(_, mutant)| chosen(mutant.number)) {
+        for (source, mutant) in chosen(call, &sources, &BTreeSet::new()) {
             println!("{}", name(source, mutant));
         }
         return Ok(true);
@@ -100,10 +105,7 @@ fn run(call: &Call) -> io::Result<bool> {
         return Err(io::Error::other(format!("it fails as it is: {what}")));
     }
     let mut scores: BTreeMap<&str, Score> = BTreeMap::new();
-    for (source, mutant) in all(&sources) {
-        if left_out.contains(&mutant.number) || !chosen(mutant.number) {
-            continue;
-        }
+    for (source, mutant) in chosen(call, &sources, &left_out) {
         let score = scores.entry(&source.path).or_default();
         match judge::simulation(&program, Some(mutant.number), call.seeds)? {
             Verdict::Caught(what) => {
@@ -135,6 +137,19 @@ fn run(call: &Call) -> io::Result<bool> {
 
 fn all(sources: &[Source]) -> impl Iterator<Item = (&Source, &find::Mutant)> {
     sources.iter().flat_map(|source| source.mutants.iter().map(move |mutant| (source, mutant)))
+}
+
+/// The changes that a call asks for and that compile.
+fn chosen<'s>(call: &Call, sources: &'s [Source], left_out: &BTreeSet<usize>) -> Vec<(&'s Source, &'s find::Mutant)> {
+    let is_asked =
+        |number: usize| number % call.part.1 == call.part.0 && (call.only.is_empty() || call.only.contains(&number));
+    let mut chosen: Vec<_> = all(sources).filter(|(_, mutant)| is_asked(mutant.number)).collect();
+    if let Some((_, seed)) = call.sample {
+        fastrand::Rng::with_seed(seed).shuffle(&mut chosen);
+    }
+    chosen.retain(|(_, mutant)| !left_out.contains(&mutant.number));
+    chosen.truncate(call.sample.map_or(usize::MAX, |(count, _)| count));
+    chosen
 }
 
 fn name(source: &Source, mutant: &find::Mutant) -> String {

@@ -90,6 +90,8 @@ fn fuzz(root: &Path, target: &str, seconds: u32) -> bool {
     command.args(["--", &format!("-max_total_time={seconds}"), "-max_len=4096", "-timeout=10", "-print_final_stats=1"]);
     // This process was started by a cargo of its own, of another toolchain.
     command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").env("CARGO_TARGET_DIR", &build).current_dir(root);
+    // The allocator that the sanitizer watches.
+    command.env("RUSTFLAGS", "--cfg system_allocator");
     command.status().is_ok_and(|status| status.success())
 }
 
