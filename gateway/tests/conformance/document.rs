@@ -14,7 +14,9 @@ fn rfc() -> String {
          Generated from `gateway/tests/conformance/rfc6455.rs`; a test compares. Every case runs against the real server over a\n\
          socket: whole, and cut in two at every position of its first 512 bytes and at 100 beyond; the second half is sent when\n\
          the kernel's tables say that the program has read the first. `cargo xtask conformance --target ws://HOST:PORT/PATH`\n\
-         runs the list against any server that echoes, which may choose its own codes; `--full` cuts at every position.\n\n\
+         runs the list against any server that echoes, which may choose its own codes; `--full` cuts at every position.\n\
+         A message of 16 MiB, the longest there is, is tried by itself: cut within its head and at some places beyond, with `--full`\n\
+         as the others are without it.\n\n\
          | section | requirement | cases |\n|---|---|---|\n",
     );
     for requirement in rfc6455::requirements("/echo") {

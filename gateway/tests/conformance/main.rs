@@ -31,16 +31,20 @@ fn server(url: &str, strict: bool) -> Server {
     Server { address, host: host.to_owned(), path, strict, full: std::env::var_os(FULL).is_some() }
 }
 
+/// The server that is named, or ours.
+fn target() -> (Server, Option<Gateway>) {
+    if let Ok(url) = std::env::var(TARGET) {
+        return (server(&url, false), None);
+    }
+    let listener =
+        "[[listener]]\nbind = \"127.0.0.1:0\"\ntransport = \"ws\"\ndialect = \"echo\"\nlogin_ms_max = 60000\n";
+    let gateway = Gateway::start(&format!("{}{listener}", OPEN.replace("256", "4096")));
+    (server(&format!("ws://{}/echo", gateway.listeners[0]), true), Some(gateway))
+}
+
 #[test]
 fn the_server_keeps_rfc_6455_wherever_its_bytes_are_cut() {
-    let (server, gateway) = if let Ok(url) = std::env::var(TARGET) {
-        (server(&url, false), None)
-    } else {
-        let listener =
-            "[[listener]]\nbind = \"127.0.0.1:0\"\ntransport = \"ws\"\ndialect = \"echo\"\nlogin_ms_max = 60000\n";
-        let gateway = Gateway::start(&format!("{}{listener}", OPEN.replace("256", "4096")));
-        (server(&format!("ws://{}/echo", gateway.listeners[0]), true), Some(gateway))
-    };
+    let (server, gateway) = target();
     let requirements = rfc6455::requirements(&server.path);
     let (tries, failures) = runner::run(&server, &requirements);
     for failure in failures.iter().take(40) {
@@ -50,6 +54,27 @@ fn the_server_keeps_rfc_6455_wherever_its_bytes_are_cut() {
     assert!(failures.is_empty(), "{} of {tries} went wrong", failures.len());
     if let Some(gateway) = gateway {
         gateway.until_counter("/connections", 0);
+        gateway.stop();
+    }
+}
+
+#[test]
+fn the_longest_message_comes_back_wherever_it_is_cut() {
+    let (server, gateway) = target();
+    let case = rfc6455::longest_message();
+    let mut cuts = runner::cuts(case.bytes.len(), false);
+    if !server.full {
+        // Within its head and at the edge of the first half kilobyte, and some far behind.
+        cuts = cuts
+            .iter()
+            .copied()
+            .filter(|cut| matches!(cut, 0..=15 | 511 | 512) || cut % 9 == 0 && *cut > 512)
+            .collect();
+    }
+    // One after another: a shard holds only a few of them.
+    let failures: Vec<_> = cuts.iter().flat_map(|cut| runner::run_batch(&server, &[(&case, *cut)])).collect();
+    assert!(failures.is_empty() && cuts.len() > 20, "{} of {}", failures.len(), cuts.len());
+    if let Some(gateway) = gateway {
         gateway.stop();
     }
 }

@@ -67,6 +67,13 @@ fn pong(payload: &[u8]) -> Heard {
     Heard::Pong(payload.to_vec())
 }
 
+/// As long as a message of ours may be; too long to be among those that are tried at once.
+pub(crate) fn longest_message() -> Case {
+    let bytes = gateway::limits::ECHO_MESSAGE_BYTES_MAX as usize;
+    let payload: Vec<u8> = (0..=250).cycle().take(bytes).collect();
+    answered("the longest message", &[frame(0x82, &payload)], vec![Heard::Binary(payload)])
+}
+
 /// The list, for a server whose echo is at this path.
 pub(crate) fn requirements(path: &str) -> Vec<Requirement> {
     let lists = [handshakes(path), framing(), fragments(), controls(), closing(), strings()];

@@ -85,7 +85,7 @@ pub(crate) struct Server {
 }
 
 /// One case cut at one place; 0: not cut.
-type Try<'a> = (&'a Case, usize);
+pub(crate) type Try<'a> = (&'a Case, usize);
 
 struct Connection<'a> {
     case: &'a Case,
@@ -130,7 +130,8 @@ pub(crate) fn run(server: &Server, requirements: &[Requirement]) -> (usize, Vec<
     (tries.len(), failures.into_inner().expect("no panic held it"))
 }
 
-fn run_batch(server: &Server, batch: &[Try<'_>]) -> Vec<String> {
+/// All of these at once; what went wrong, a line each.
+pub(crate) fn run_batch(server: &Server, batch: &[Try<'_>]) -> Vec<String> {
     let mut connections: Vec<_> = batch.iter().map(|(case, cut)| Connection::open(server, case, *cut)).collect();
     let request = websocket::request(&server.host, &server.path, KEY);
     for connection in connections.iter_mut().filter(|connection| connection.case.start == Start::Upgraded) {
