@@ -43,10 +43,6 @@ impl Errno {
     pub const CANCELED: Self = Self(libc::ECANCELED);
     /// Nothing can be done without waiting.
     pub const AGAIN: Self = Self(libc::EAGAIN);
-    /// The peer reset the connection.
-    pub const CONNRESET: Self = Self(libc::ECONNRESET);
-    /// No file could be opened: the process' or the system's limit.
-    pub const NFILE: Self = Self(libc::ENFILE);
 }
 
 /// Most sends of one batch.

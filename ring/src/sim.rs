@@ -33,9 +33,19 @@ pub struct Weather {
     pub late: u8,
     /// An accept fails.
     pub failed_accept: u8,
+    /// A poll fails when it is armed, which is told like readiness.
+    pub failed_poll: u8,
     /// A send or receive finds the connection broken.
     pub broken: u8,
 }
+
+/// Why an accept fails: no file for the process or for the system, no memory, a client that was gone at once, a firewall.
+const ACCEPT_ERRORS: [i32; 7] =
+    [libc::ENFILE, libc::EMFILE, libc::ENOBUFS, libc::ENOMEM, libc::ECONNABORTED, libc::EPERM, libc::EPROTO];
+
+/// Why a send or receive fails for good.
+const BREAKS: [i32; 6] =
+    [libc::ECONNRESET, libc::EPIPE, libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ENOBUFS, libc::ENOMEM];
 
 /// A client of the simulated network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -200,6 +210,11 @@ impl SimNet {
         peer(client)
     }
 
+    fn fails_a_poll(&self) -> bool {
+        let net = &mut *self.0.borrow_mut();
+        net.random.chance(net.weather.failed_poll)
+    }
+
     /// Which ring accepted the client.
     pub fn accepted_by(&self, client: ClientId) -> Option<usize> {
         match self.0.borrow().endpoints[client.0].server {
@@ -223,6 +238,11 @@ impl Random {
 
     fn chance(&mut self, in_256: u8) -> bool {
         in_256 > 0 && self.next() % 256 < u64::from(in_256)
+    }
+
+    fn error(&mut self, of: &[i32]) -> Errno {
+        let at = self.part(of.len());
+        Errno(of[at])
     }
 
     /// A part of `whole`, less than all of it.
@@ -347,13 +367,25 @@ impl SimRing {
             }
             Queued::Readable(slot, generation) => {
                 assert!(self.slots[slot.at()].endpoint.is_some(), "a poll of an open slot");
-                let before = self.slots[slot.at()].readable.replace(generation);
+                let place = &mut self.slots[slot.at()];
+                let before = place.readable.replace(generation);
                 assert!(before.is_none(), "one poll for reading per slot");
+                if self.net.fails_a_poll() {
+                    place.readable = None;
+                    place.untaken += 1;
+                    self.due.push_back(Completion::Readable { slot, generation });
+                }
             }
             Queued::Writable(slot, generation) => {
                 assert!(self.slots[slot.at()].endpoint.is_some(), "a poll of an open slot");
-                let before = self.slots[slot.at()].writable.replace(generation);
+                let place = &mut self.slots[slot.at()];
+                let before = place.writable.replace(generation);
                 assert!(before.is_none(), "one poll for writing per slot");
+                if self.net.fails_a_poll() {
+                    place.writable = None;
+                    place.untaken += 1;
+                    self.due.push_back(Completion::Writable { slot, generation });
+                }
             }
             Queued::Close(slot, generation, armed) => self.close_now(slot, generation, armed),
         }
@@ -392,7 +424,8 @@ impl SimRing {
     fn take_client(&mut self, net: &mut Net, place: u16) {
         let (listener, slot) = self.accepts[usize::from(place)].take().expect("an armed accept");
         if net.random.chance(net.weather.failed_accept) {
-            self.due.push_back(Completion::Accepted { place, result: Err(Errno::NFILE) });
+            let error = net.random.error(&ACCEPT_ERRORS);
+            self.due.push_back(Completion::Accepted { place, result: Err(error) });
             return;
         }
         let client = net.listeners[listener].pop_front().expect("a client that waits");
@@ -515,7 +548,7 @@ impl Ring for SimRing {
                 *target = byte;
             }
             received.push(match bytes {
-                _ if end.reset => Received::Broken(Errno::CONNRESET),
+                _ if end.reset => Received::Broken(net.random.error(&BREAKS)),
                 0 if end.client_closed => Received::End,
                 0 => Received::Nothing,
                 _ => Received::Bytes {
@@ -542,7 +575,7 @@ impl Ring for SimRing {
             let end = &mut net.endpoints[client.0];
             end.reset |= net.random.chance(net.weather.broken);
             if end.reset {
-                failures.push(SendFailure { place, result: Err(Errno::CONNRESET) });
+                failures.push(SendFailure { place, result: Err(net.random.error(&BREAKS)) });
                 continue;
             }
             let mut taken = bytes.len().min(end.window.saturating_sub(end.to_client.len()));

@@ -120,3 +120,89 @@ impl Elsewhere {
         self.rooms.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn node(rooms: &[(&str, u32)]) -> RoomsOfNode {
+        rooms.iter().map(|(name, members)| ((*name).into(), *members)).collect()
+    }
+
+    fn counts(elsewhere: &Elsewhere, prefix: &str, after: &str) -> Vec<(String, u64)> {
+        let mut rooms = elsewhere.each(prefix, after);
+        rooms.sort();
+        rooms.into_iter().map(|room| (room.name.to_string(), room.members)).collect()
+    }
+
+    fn names(rooms: &[Arc<str>]) -> Vec<&str> {
+        rooms.iter().map(|name| &**name).collect()
+    }
+
+    #[test]
+    fn sizes_are_sums_over_the_nodes_and_only_what_changed_is_told() {
+        let elsewhere = Elsewhere::new(&HashSecret::fixed(1));
+        assert!(elsewhere.is_empty());
+        let (none, first) = (node(&[]), node(&[("a", 2), ("b", 3), ("d", 1)]));
+        elsewhere.replace(&none, &first, |_| true);
+        elsewhere.replace(&none, &node(&[("b", 4), ("c", 5)]), |name| name != "c");
+        let all = [("a", 2), ("b", 7), ("c", 5), ("d", 1)].map(|(name, members)| (name.to_owned(), members));
+        assert_eq!(counts(&elsewhere, "", ""), all);
+        assert_eq!((elsewhere.rooms(), elsewhere.is_empty()), (4, false));
+        assert_eq!((elsewhere.room_size("b"), elsewhere.room_size("x")), (7, 0));
+        assert_eq!(elsewhere.untaken(), 4, "repeats included");
+        assert_eq!(names(&elsewhere.take_changed()), ["a", "b", "d"]);
+        assert_eq!((elsewhere.untaken(), elsewhere.take_changed().len()), (0, 0));
+        elsewhere.replace(&first, &node(&[("a", 2), ("b", 1), ("e", 1)]), |_| true);
+        assert_eq!(names(&elsewhere.take_changed()), ["b", "d", "e"], "as many in a as before");
+        assert_eq!((elsewhere.room_size("b"), elsewhere.room_size("d"), elsewhere.rooms()), (5, 0, 4));
+    }
+
+    #[test]
+    fn rooms_are_found_by_prefix_behind_a_name() {
+        let elsewhere = Elsewhere::new(&HashSecret::fixed(1));
+        elsewhere.replace(&node(&[]), &node(&[("a", 1), ("ab", 2), ("abc", 3), ("b", 4)]), |_| true);
+        let found = |prefix, after| counts(&elsewhere, prefix, after).into_iter().map(|(name, _)| name);
+        assert!(found("ab", "").eq(["ab", "abc"]));
+        assert!(found("", "ab").eq(["abc", "b"]));
+        assert!(found("ab", "ab").eq(["abc"]));
+        assert!(found("x", "").eq([""; 0]));
+    }
+
+    #[test]
+    fn totals_are_what_was_said_last() {
+        let elsewhere = Elsewhere::new(&HashSecret::fixed(1));
+        elsewhere.set_totals(7, 3);
+        assert_eq!((elsewhere.connections(), elsewhere.addresses()), (7, 3));
+        elsewhere.set_totals(2, 1);
+        assert_eq!((elsewhere.connections(), elsewhere.addresses()), (2, 1));
+    }
+
+    #[test]
+    fn any_sequence_of_words_of_three_nodes_leaves_the_sum_of_the_last_ones() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let elsewhere = Elsewhere::new(&HashSecret::fixed(1));
+        let mut nodes = [(); 3].map(|()| RoomsOfNode::new());
+        for _ in 0..500 {
+            let at = random.usize(..3);
+            let rooms: BTreeMap<u8, u32> = (0..random.usize(..6)).map(|_| (random.u8(..9), random.u32(1..4))).collect();
+            let new: RoomsOfNode =
+                rooms.into_iter().map(|(name, members)| (format!("room {name}").into(), members)).collect();
+            elsewhere.replace(&nodes[at], &new, |name| name != "room 3");
+            let change = |name: &str| {
+                let of = |rooms: &RoomsOfNode| rooms.iter().find(|room| *room.0 == *name).map(|room| room.1);
+                of(&nodes[at]) != of(&new)
+            };
+            let changed: Vec<String> = (0..9).map(|name| format!("room {name}")).filter(|name| change(name)).collect();
+            assert!(names(&elsewhere.take_changed()).into_iter().eq(changed.iter().filter(|name| *name != "room 3")));
+            nodes[at] = new;
+            let mut sum: BTreeMap<String, u64> = BTreeMap::new();
+            for (name, members) in nodes.iter().flatten() {
+                *sum.entry(name.to_string()).or_default() += u64::from(*members);
+            }
+            assert_eq!(counts(&elsewhere, "", ""), sum.into_iter().collect::<Vec<_>>());
+        }
+    }
+}

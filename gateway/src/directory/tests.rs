@@ -293,3 +293,35 @@ fn counts_of_numbered_rooms_stop_at_their_maximum() {
     let counts = writer.directory().rooms_numbered(most);
     assert_eq!((counts.len(), &counts[..3]), (most, &[(7, 7), (70_000, 5), (1, 2)][..]), "over all nodes");
 }
+
+#[test]
+fn rooms_of_other_nodes_are_counted_with_ours() {
+    let mut writer = writer();
+    let directory = writer.directory().clone();
+    let links: Vec<_> = (0..2).map(|_| Arc::new(crate::link::ShardLink::new(100))).collect();
+    let [ours, both] = ["ours", "both"].map(|name| room(&mut writer, ONE, name));
+    writer.room_reported(ONE, ours, 4, 1);
+    writer.room_reported(ONE, both, 3, 1);
+    writer.publish_online(&links);
+    let others = vec![("both".into(), 5), ("theirs".into(), 7)];
+    directory.elsewhere().replace(&RoomsOfNode::new(), &others, |name| directory.room_size_here(name) > 0);
+    assert_eq!(["ours", "both", "theirs"].map(|name| directory.room_size(name)), [4, 8, 7]);
+    assert_eq!(["ours", "both", "theirs"].map(|name| directory.room_size_here(name)), [4, 3, 0]);
+    let told =
+        |rooms: Vec<RoomCount>| rooms.into_iter().map(|room| (room.name.to_string(), room.members)).collect::<Vec<_>>();
+    let all = [("both", 8), ("ours", 4), ("theirs", 7)].map(|(name, members)| (name.to_owned(), members));
+    assert_eq!(told(directory.rooms_page("", "", 9)), all);
+    assert_eq!(told(directory.rooms_page("", "", 2)), all[..2]);
+    assert_eq!(told(directory.rooms_page("", "both", 9)), all[1..]);
+    assert_eq!(told(directory.rooms_page("o", "", 9)), all[1..2]);
+    assert_eq!(told(directory.rooms_top("", 2)), [all[0].clone(), all[2].clone()]);
+    assert_eq!(told(directory.rooms_top("o", 9)), all[1..2]);
+    assert_eq!(told(directory.rooms_here(1)), [("ours".to_owned(), 4)]);
+    assert_eq!(directory.rooms(), 2, "of this node");
+    let online = |room: RoomRef| links[1].room_online[room.index.0 as usize].load(Ordering::Relaxed);
+    assert_eq!((online(ours), online(both)), (4, 3), "not before it is published");
+    writer.publish_online(&links);
+    assert_eq!((online(ours), online(both)), (4, 8));
+    assert_eq!(writer.order_join(ONE, "both").map(|ordered| ordered.members), Ok(9));
+    assert_eq!(writer.order_join(ZERO, "theirs").map(|ordered| ordered.members), Ok(8));
+}

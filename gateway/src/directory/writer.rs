@@ -11,6 +11,7 @@ use super::{Directory, HashSecret, Key};
 use crate::ids::{ConnWord, RoomRef, ShardIndex};
 use crate::limits;
 use crate::link::ShardLink;
+use crate::sabotage::{Bug, planted};
 
 /// Everything that changes the directory. There is one.
 pub struct DirectoryWriter {
@@ -114,7 +115,10 @@ impl DirectoryWriter {
     /// heartbeat replies. `links` are all shards in order.
     pub fn publish_online(&mut self, links: &[Arc<ShardLink>]) {
         let elsewhere = self.directory.elsewhere();
-        self.numbers.note_changes(&self.directory.rooms, elsewhere.take_changed());
+        let changed = elsewhere.take_changed();
+        if !planted(Bug::ElsewhereUnheard) {
+            self.numbers.note_changes(&self.directory.rooms, changed);
+        }
         self.numbers.publish(&self.directory.rooms, elsewhere, |shard, index, members| {
             let members = u32::try_from(members).unwrap_or(u32::MAX);
             links[shard.at()].room_online[index.0 as usize].store(members, Ordering::Relaxed);

@@ -254,3 +254,37 @@ impl ListenerSettings {
         Self { dialect, paths, ..self }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn what_slow_clients_can_hold_is_the_sum_of_its_maxima() {
+        let of = |dialects: &[Dialect]| {
+            let listeners =
+                dialects.iter().map(|dialect| ListenerSettings::new(Transport::WebSocket).speaking(*dialect));
+            let settings = ShardSettings::new(ShardIndex(0), 10, listeners.collect());
+            ShardSettings { pinned_bytes_max: 7 << 20, outbox_entries_max: 1000, ..settings }.slow_bytes_max()
+        };
+        let pushes = (7 << 20) + 16_000;
+        assert_eq!(of(&[Dialect::GoimV2, Dialect::GoimV1]), pushes);
+        assert_eq!(of(&[Dialect::GoimV2, Dialect::Echo]), pushes + u64::from(limits::ECHO_HELD_BYTES_MAX));
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_configuration() {
+        let (ours, theirs) = (ShardSettings::new(ShardIndex(0), 10, Arc::new([])), config::Shard::default());
+        assert_eq!(ours.run_bytes_max, theirs.run_bytes_max);
+        assert_eq!(ours.run_messages_max, theirs.run_messages_max);
+        assert_eq!(ours.room_pending_bytes_max, theirs.room_pending_bytes_max);
+        assert_eq!(ours.pinned_bytes_max, theirs.pinned_bytes_max);
+        assert_eq!(ours.outbox_entries_max, theirs.outbox_entries_max);
+        assert_eq!(ours.partials_max, theirs.partials_max);
+        assert_eq!(ours.sends_per_turn_max, theirs.sends_per_turn_max);
+        assert_eq!(ours.accepts_armed_max, theirs.accepts_armed_max);
+        let outbox_bytes_max = ListenerSettings::new(Transport::Tcp).outbox_bytes_max;
+        assert_eq!(outbox_bytes_max, config::Listener::default().outbox_bytes_max);
+    }
+}

@@ -59,6 +59,8 @@ pub(super) struct Client {
     pub(super) tls_error: Option<rustls::Error>,
     unsaid: RefCell<VecDeque<u8>>,
     said_bytes: Cell<u64>,
+    /// It has ended its sending side.
+    ended: Cell<bool>,
 }
 
 impl Client {
@@ -106,6 +108,7 @@ impl Client {
             tls_error: None,
             unsaid: RefCell::default(),
             said_bytes: Cell::default(),
+            ended: Cell::new(false),
         }
     }
 
@@ -142,9 +145,14 @@ impl Client {
         while tls.borrow().wants_write() {
             tls.borrow_mut().write_tls(&mut records).expect("a list takes all");
         }
-        if !records.is_empty() {
+        if !records.is_empty() && !self.ended.get() {
             self.say_raw(&records);
         }
+    }
+
+    /// Whether there are records under its packets.
+    pub(super) fn speaks_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Its TLS, to do something uncommon with.
@@ -251,8 +259,12 @@ impl Client {
         self.net.reset(self.id);
     }
 
-    /// Ends its sending side.
+    /// Ends its sending side; of those that speak TLS every other one says so before.
     pub(super) fn half_close(&self) {
+        if self.speaks_tls() && self.id.0.is_multiple_of(2) {
+            self.with_tls(|tls| tls.send_close_notify());
+        }
+        self.ended.set(true);
         self.net.close(self.id);
     }
 
@@ -283,6 +295,9 @@ impl Client {
     /// The data of the records that have arrived; without TLS what has arrived.
     fn open(&mut self, arrived: Vec<u8>) -> Vec<u8> {
         let Some(tls) = &self.tls else { return arrived };
+        if self.tls_error.is_some() {
+            return Vec::new();
+        }
         let (mut rest, mut data) = (&arrived[..], Vec::new());
         while !rest.is_empty() {
             let mut tls = tls.borrow_mut();

@@ -27,9 +27,21 @@ use crate::tls::{Loaded, Speaks, load};
 
 /// A certificate of its own, as an operator would load it.
 pub(super) fn server() -> Loaded {
+    server_with(&rcgen::PKCS_ECDSA_P256_SHA256)
+}
+
+/// All that it says in handshakes has the same lengths each time: so does a signature of Ed25519.
+pub(super) fn steady_server() -> Arc<ServerConfig> {
+    static SERVER: OnceLock<Arc<ServerConfig>> = OnceLock::new();
+    Arc::clone(SERVER.get_or_init(|| server_with(&rcgen::PKCS_ED25519).config))
+}
+
+fn server_with(algorithm: &'static rcgen::SignatureAlgorithm) -> Loaded {
     let folder = tempfile::tempdir().expect("a folder");
-    let key = rcgen::KeyPair::generate().expect("a key");
-    let certificate = rcgen::CertificateParams::new(["gateway".to_owned()]).expect("a name").self_signed(&key);
+    let key = rcgen::KeyPair::generate_for(algorithm).expect("a key");
+    let mut certificate = rcgen::CertificateParams::new(["gateway".to_owned()]).expect("a name");
+    certificate.serial_number = Some(vec![1; 8].into());
+    let certificate = certificate.self_signed(&key);
     let put = |name: &str, text: String| {
         let path = folder.path().join(name);
         std::fs::write(&path, text).expect("written");
@@ -347,6 +359,29 @@ fn a_record_may_hold_more_packets_than_a_chunk_and_more_than_a_turn_serves() {
         talk(&mut world, &mut client);
         assert_eq!(client.take().len(), 200);
         leave(world, &client);
+    }
+}
+
+#[test]
+fn many_small_records_are_answered_in_few_sends() {
+    for config in [tls13(), tls12()] {
+        for transport in BOTH {
+            let mut world = secure().build();
+            let mut client = enter(&mut world, transport, &config, "key", "room");
+            let before = world.sum(|stats| &stats.sends);
+            for _ in 0..150 {
+                client.send(operation::HEARTBEAT, b"");
+                if transport == Transport::WebSocket {
+                    client.frame(true, Opcode::Ping, b"");
+                }
+            }
+            talk(&mut world, &mut client);
+            let answers = if transport == Transport::WebSocket { 300 } else { 150 };
+            assert_eq!(client.take().len(), answers);
+            let sends = world.sum(|stats| &stats.sends) - before;
+            assert!((1..=6).contains(&sends), "{sends} sends");
+            leave(world, &client);
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 use halley_ring::{Received, RecvRequest, Ring, Slot};
 
 use crate::reason::{CloseReason, Handshake};
+use crate::sabotage::{Bug, planted};
 
 use super::super::Shard;
 use super::super::chunks::{CHUNK_BYTES, ChunkIndex};
@@ -12,11 +13,15 @@ use super::super::conn::{Phase, flag};
 use super::super::flush::rewind;
 use super::handshake::{self, Step};
 use super::inbox::{INBOX_BYTES, InboxIndex};
-use super::records::{Content, Fault, record_bytes};
+use super::records::{Content, Fault, HEADER_BYTES, record_bytes};
 use super::{HANDSHAKES_PER_TURN_MAX, Records, Stage};
 
 /// Records of one connection that a turn opens: empty ones cost work too.
 const RECORDS_PER_TURN_MAX: usize = 128;
+
+/// A whole record of this length holds data: what is none, an alert or new keys, has five bytes at most. What is shorter
+/// asks for no answer: a ping of WebSocket has six.
+const DATA_RECORD_BYTES_MIN: usize = HEADER_BYTES + 6 + 1 + 16;
 
 /// What the front of an inbox is.
 enum Next {
@@ -179,6 +184,9 @@ impl<R: Ring> Shard<R> {
 
     /// Serves what lies in the inbox, as far as the connection may be read, and keeps what is left.
     fn serve_tls(&mut self, slot: Slot) {
+        // Data that has been moved and not been served: that of several records is, together, and has its replies in one
+        // send.
+        let mut fed = false;
         for _ in 0..RECORDS_PER_TURN_MAX {
             if !self.may_read(slot) || self.table[slot].has(flag::WAITS_ASK | flag::WAITS_TURN) {
                 return self.keep_or_give_inbox(slot);
@@ -187,7 +195,7 @@ impl<R: Ring> Shard<R> {
                 && std::mem::take(&mut self.chunks.parts(chunk).1.backlog)
             {
                 self.serve_chunk(slot, chunk);
-            } else if !self.serve_record(slot) {
+            } else if !self.serve_record(slot, &mut fed) {
                 return self.keep_or_give_inbox(slot);
             }
             // The chunk has had its share of the turn.
@@ -197,12 +205,13 @@ impl<R: Ring> Shard<R> {
                 return self.keep_or_give_inbox(slot);
             }
         }
+        self.serve_fed(slot, &mut fed);
         self.mark_ready(slot);
         self.keep_or_give_inbox(slot);
     }
 
     /// Serves the front of the inbox; `false` when nothing can be served.
-    fn serve_record(&mut self, slot: Slot) -> bool {
+    fn serve_record(&mut self, slot: Slot, fed: &mut bool) -> bool {
         if self.tls.places[slot.at()] == 0 {
             return false;
         }
@@ -214,11 +223,23 @@ impl<R: Ring> Shard<R> {
         if self.is_shaking(slot) {
             return self.shake(slot, inbox);
         }
-        match self.next(slot, inbox) {
+        let next = self.next(slot, inbox);
+        if !matches!(next, Next::Data) {
+            // It looked like data.
+            self.serve_fed(slot, fed);
+            if self.tls.places[slot.at()] == 0 {
+                return false;
+            }
+        }
+        match next {
             Next::NeedMore => false,
             Next::Done => true,
             Next::Data => {
                 self.feed(slot, inbox);
+                *fed = true;
+                if !self.goes_on(slot, inbox) {
+                    self.serve_fed(slot, fed);
+                }
                 true
             }
             Next::Closed => {
@@ -235,6 +256,27 @@ impl<R: Ring> Shard<R> {
                 false
             }
         }
+    }
+
+    /// Serves what has been moved to the connection's chunk.
+    fn serve_fed(&mut self, slot: Slot, fed: &mut bool) {
+        if let Some(chunk) = self.table[slot].chunk.checked_sub(1)
+            && std::mem::take(fed)
+        {
+            self.serve_chunk(slot, ChunkIndex(chunk));
+        }
+    }
+
+    /// Whether the next record's data fits behind what lies in the chunk, if it is data.
+    fn goes_on(&mut self, slot: Slot, inbox: InboxIndex) -> bool {
+        let Some(chunk) = self.table[slot].chunk.checked_sub(1).map(ChunkIndex) else { return false };
+        let room = CHUNK_BYTES - self.chunks.parts(chunk).1.cursor.filled;
+        let start = self.tls.inboxes.range(inbox).start;
+        let state = *self.tls.inboxes.state(inbox);
+        let rest = &self.chunks.all()[start + state.read..start + state.filled];
+        let whole = record_bytes(rest).filter(|bytes| *bytes <= rest.len());
+        let is_data = whole.is_some_and(|bytes| rest[0] == 23 && (DATA_RECORD_BYTES_MIN..room).contains(&bytes));
+        state.plain.0 == state.plain.1 && is_data && !planted(Bug::RecordServedAlone)
     }
 
     /// Goes on with the handshake; whether it is complete now.
@@ -334,7 +376,7 @@ impl<R: Ring> Shard<R> {
         next
     }
 
-    /// Moves data from the inbox to the connection's chunk, as much as fits, and serves it.
+    /// Moves data from the inbox to the connection's chunk, as much as fits.
     fn feed(&mut self, slot: Slot, inbox: InboxIndex) {
         let chunk = if let Some(chunk) = self.table[slot].chunk.checked_sub(1) {
             ChunkIndex(chunk)
@@ -352,7 +394,6 @@ impl<R: Ring> Shard<R> {
         let into = super::Chunks::start(chunk) + filled;
         self.chunks.all().copy_within(start + from..start + from + bytes, into);
         self.chunks.parts(chunk).1.cursor.filled += bytes;
-        self.serve_chunk(slot, chunk);
     }
 
     /// The peer has broken the protocol: it is told how, and not listened to any more.

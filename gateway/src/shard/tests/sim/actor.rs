@@ -347,6 +347,8 @@ impl Actor {
     /// Takes what has arrived, and checks it against the model.
     pub(super) fn take(&mut self, pushes: &[Pushed], now_ms: u64) -> Vec<Got> {
         let got = self.client.take();
+        let failed = self.client.tls_error.as_ref().filter(|_| self.stage != Stage::Ending);
+        assert!(failed.is_none(), "{failed:?} at {}", self.name());
         for got in &got {
             assert!(!self.closed, "nothing follows a close frame: {got:?}");
             match got {

@@ -9,7 +9,7 @@ use halley_protocol::{operation, v1};
 use serde_json::json;
 
 use super::actor::{Actor, Change, Granted, Pushed, Renewal, Stage, Target};
-use super::plan::{BY_TOKEN, COMPRESSING, LISTENERS, REFUSING, compresses, is_generous, weather};
+use super::plan::{BY_TOKEN, COMPRESSING, LISTENERS, REFUSING, SEALED, compresses, is_generous, weather};
 use super::platform;
 use super::story::Story;
 use crate::dispatch::{self, DispatchError};
@@ -49,6 +49,7 @@ impl Story {
                 let times = self.dice.pick(&[1, 1, 1, 5, 30]);
                 (0..times).map(|_| self.push()).collect::<Vec<_>>().join("; ")
             }
+            17 if self.dice.once_in(3) => self.hear_of_others(),
             17 => self.append_records(),
             18 | 19 => self.slow_down_or_up(),
             20 => self.time(),
@@ -90,11 +91,16 @@ impl Story {
         if compresses(self.seed) && COMPRESSING.contains(&listener) && self.keys.is_multiple_of(2) {
             client = client.deflating();
         }
+        client.set_window(usize::MAX);
+        if SEALED.contains(&listener) {
+            // The older version's keys wear out, which ends a connection.
+            let version = self.dice.below(if self.calm { 1 } else { 2 });
+            client.begin_tls(Arc::clone(&self.tls[version]));
+        }
         if transport == Transport::WebSocket {
             let head = client.request();
             client.say(head.replace("\r\n\r\n", &format!("\r\nOrigin: {}\r\n\r\n", super::plan::ORIGIN)).as_bytes());
         }
-        client.set_window(usize::MAX);
         let grant = ((self.tokens || self.hooks) && BY_TOKEN.contains(&listener)).then(|| self.grant(&mut login));
         let refused = self.hooks && grant.is_some() && !platform::lets_in(&login.token);
         self.actors.push(Actor::new(client, listener, login, !is_generous(listener), self.world.now_ms));
@@ -136,7 +142,7 @@ impl Story {
         Change::Refresh(Renewal { token: token(&login.key, mid, id, ends_s), ends_s, good })
     }
 
-    fn room(&mut self) -> String {
+    pub(super) fn room(&mut self) -> String {
         let at = self.dice.below(self.rooms);
         ROOMS.get(at).map_or_else(|| format!("room-{at}"), |name| (*name).to_owned())
     }
@@ -382,7 +388,7 @@ impl Story {
                 });
                 let shards: Vec<_> = shards.collect();
                 let offline = u64::from(shards.is_empty());
-                (shards, directory.room_size(room), offline)
+                (shards, directory.room_size_here(room), offline)
             }
             Target::All => {
                 let (shards, connections, _) = named(vec![self.shadow.all().into_iter().collect()]);

@@ -17,7 +17,7 @@ impl Story {
     /// Somebody ends, or is ended.
     pub(super) fn harm(&mut self) -> String {
         let Some(at) = self.pick() else { return "nobody is there".into() };
-        let harm = self.dice.below(22);
+        let harm = self.dice.below(24);
         match harm {
             0 => return self.knock_at_the_wrong_door(),
             1 => return self.kick(at),
@@ -29,6 +29,7 @@ impl Story {
         let clean = !actor.partial && !actor.client.is_speaking() && actor.stage != Stage::Ending;
         let (stage, quiet) = (actor.stage, actor.is_quiet());
         let websocket = actor.client.transport == Transport::WebSocket;
+        let sealed = actor.client.speaks_tls();
         let name = actor.name();
         match harm {
             2..=4 => {
@@ -102,6 +103,15 @@ impl Story {
                 actor.client.login(&login);
                 // Without a token nobody looks further.
                 if actor.grant.is_some() && !actor.hooks { CloseReason::LoginRefused } else { CloseReason::RoomNameBad }
+            }
+            22 if sealed => {
+                actor.client.say_raw(&[0xff; 40]);
+                CloseReason::TlsRecord
+            }
+            23 if sealed => {
+                // A record that nobody has sealed.
+                actor.client.say_raw(&[&[23, 3, 3, 0, 40][..], &[0; 40]].concat());
+                CloseReason::TlsRecord
             }
             _ => return format!("{name} thinks of harm"),
         };

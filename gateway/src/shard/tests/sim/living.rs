@@ -124,6 +124,9 @@ impl Living {
                 self.asleep[at] = Some(world.now_ms);
             }
             Wait::Poll => {
+                // What it owes is no reason: the queue that was full in its turn is still so.
+                let idles = turn == Turn::Idle && world.links[at].waiting() == 0;
+                assert!(!idles, "shard {at} has nothing to do and does not sleep");
                 shard.ring.wait(Wait::Poll);
                 shard.link.unpark();
             }

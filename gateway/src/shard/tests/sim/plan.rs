@@ -4,11 +4,13 @@ use halley_ring::sim::Weather;
 
 use super::dice::Dice;
 use crate::control::decide::{KeyPolicy, LoginRule};
+use crate::shard::tests::tls::steady_server;
 use crate::shard::tests::world::Setup;
 use crate::shard::{AcceptRate, ClientRates, Dialect, ListenerSettings, Rate, SlowPolicy, Transport};
 
-/// Listeners of both transports: generous ones, then tight ones, and the same of goim v1; then one that lets nobody in.
-pub(super) const LISTENERS: [(Transport, Dialect); 9] = [
+/// Listeners of both transports: generous ones, then tight ones, and the same of goim v1; then one that lets nobody in,
+/// and two with TLS.
+pub(super) const LISTENERS: [(Transport, Dialect); 11] = [
     (Transport::Tcp, Dialect::GoimV2),
     (Transport::WebSocket, Dialect::GoimV2),
     (Transport::Tcp, Dialect::GoimV2),
@@ -18,14 +20,20 @@ pub(super) const LISTENERS: [(Transport, Dialect); 9] = [
     (Transport::Tcp, Dialect::GoimV1),
     (Transport::WebSocket, Dialect::GoimV1),
     (Transport::Tcp, Dialect::GoimV2),
+    (Transport::Tcp, Dialect::GoimV2),
+    (Transport::WebSocket, Dialect::GoimV2),
 ];
 
 /// The listener that refuses every login.
 pub(super) const REFUSING: usize = 8;
 
+/// The listeners with TLS. Keys, signatures and nonces are random beyond any seed, but what happens depends on their
+/// lengths alone, and these are the same each time.
+pub(super) const SEALED: std::ops::Range<usize> = 9..11;
+
 /// Whether a listener's outboxes hold all that can come between two rests.
 pub(super) const fn is_generous(listener: usize) -> bool {
-    matches!(listener, 0 | 1 | 4 | 5)
+    matches!(listener, 0 | 1 | 4 | 5 | 9)
 }
 
 /// The listeners that agree to compression, in stories that have any.
@@ -97,6 +105,7 @@ impl Plan {
             (listener.login_ms_max, listener.stall_ms_max, listener.heartbeat_ms_max) =
                 if calm || is_generous(at) { (never, never, never) } else { (2000, 600, 2000) };
             listener.linger_ms_max = LINGER_MS_MAX;
+            listener.tls = SEALED.contains(&at).then(steady_server);
         }
         if compresses(seed) {
             setup.compression = if seed.is_multiple_of(4) { (1, 200) } else { (6, 20) };
@@ -167,6 +176,7 @@ pub(super) fn weather(dice: &mut Dice, calm: bool) -> Weather {
         short_recv: chance(200),
         late: chance(128),
         failed_accept: chance(60),
+        failed_poll: chance(60),
         broken: if calm { 0 } else { chance(2) },
     }
 }

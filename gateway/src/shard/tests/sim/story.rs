@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use halley_protocol::websocket::Opcode;
 use halley_ring::sim::Weather;
+use rustls::ClientConfig;
 
 use super::actor::{Actor, Pushed, Stage};
 use super::dice::{Dice, Trace};
 use super::living::Living;
+use super::others::Others;
 use super::plan::Plan;
 use super::platform;
 use super::shadow::Shadow;
@@ -20,6 +22,7 @@ use crate::ids::ShardIndex;
 use crate::order::{DrainPlan, Order};
 use crate::reason::{CloseReason, DropReason, Reject};
 use crate::shard::tests::client::Got;
+use crate::shard::tests::tls::{tls12, tls13};
 use crate::shard::tests::world::World;
 use crate::shard::{Reloadable, Transport};
 
@@ -52,6 +55,7 @@ pub(super) struct Story {
     pub(super) living: Living,
     pub(super) shadow: Shadow,
     pub(super) source: Source,
+    pub(super) others: Others,
     /// Choices of the present event.
     pub(super) dice: Dice,
     pub(super) calm: bool,
@@ -75,6 +79,8 @@ pub(super) struct Story {
     pub(super) key_policy_replaces: bool,
     pub(super) tokens: bool,
     pub(super) hooks: bool,
+    /// What clients speak TLS with, in either version; it has no tickets of another story.
+    pub(super) tls: [Arc<ClientConfig>; 2],
     trace: Trace,
     events: u64,
     clients: [usize; 4],
@@ -104,6 +110,7 @@ impl Story {
             living: Living::new(&world),
             shadow,
             source: Source::default(),
+            others: Others::default(),
             world,
             dice: Dice::new(seed, 0),
             calm,
@@ -122,6 +129,7 @@ impl Story {
             key_policy_replaces,
             tokens,
             hooks,
+            tls: [tls13(), tls12()],
             trace: Trace::new(),
             events: 0,
             clients: [0; 4],
@@ -357,6 +365,7 @@ impl Story {
         assert_eq!(self.world.drained, if self.draining { self.world.shards.len() } else { 0 });
         self.shadow.compare(&self.world);
         self.world.assert_empty();
+        self.end_of_others();
         for (at, link) in self.world.links.iter().enumerate() {
             writeln!(self.trace, "{:?}", link.stats).expect("a trace takes all");
             assert!(self.world.outgoing.ready(ShardIndex(u8::try_from(at).expect("few"))));
