@@ -73,6 +73,24 @@ fn a_shard_without_work_sends_nothing_and_makes_one_call_a_turn() {
 }
 
 #[test]
+fn a_push_to_many_is_one_call_of_the_kernel() {
+    let mut world = Setup::new().build();
+    let mut clients: Vec<_> = (0..40).map(|n| world.enter(BOTH[n % 2], &login(&format!("key-{n}"), "room"))).collect();
+    let keys = (0..40).map(|n| format!("key-{n}")).collect();
+    for target in [Target::Room("room".into()), Target::All, Target::Keys(keys)] {
+        let before = (world.stats(0).sends.get(), world.stats(0).enters.get());
+        world.dispatch(&target, 1000, "x").expect("places");
+        world.turn(0);
+        // Counted before the call that ends a turn.
+        world.turn(0);
+        let calls = world.stats(0).enters.get() - before.1;
+        assert_eq!(world.stats(0).sends.get() - before.0, 40, "{target:?}");
+        assert_eq!(calls, 1 + 2, "a batch, and the ends of two turns");
+        assert!(clients.iter_mut().all(|client| client.take().len() == 1));
+    }
+}
+
+#[test]
 fn a_batch_number_that_comes_round_holds_nobody_up() {
     for number in [7, u32::MAX] {
         let mut world = Setup::new().build();
