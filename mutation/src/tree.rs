@@ -77,7 +77,8 @@ impl Tree {
                 write(&copy.join(path), &bytes)?;
             }
         }
-        Ok(Self { root: copy, target: target.to_owned(), features })
+        // A folder of its own: what is built of the copy would be taken for what is built of the checkout.
+        Ok(Self { root: copy, target: target.join("mutation-target"), features })
     }
 
     /// Builds the crate's tests with all changes that compile; the program, and the changes it lacks.
