@@ -33,7 +33,11 @@ impl Control {
     /// What either leads to when the room may be entered.
     pub(super) fn enter(&mut self, conn: ConnWord, operation: i32, name: &str) -> Result<Decision, Refusal> {
         if self.is_full(name) {
-            return Ok((self.full(conn, operation == operation::CHANGE_ROOM, name), None));
+            let moves = operation == operation::CHANGE_ROOM;
+            if moves {
+                self.stays.change_room_within(conn, name);
+            }
+            return Ok((self.full(conn, moves, name), None));
         }
         let JoinOrdered { room, members } = self.order_join(conn.shard(), name)?;
         let entered = self.room_of(conn.shard(), room).filter(|_| self.policy.hooks.gone);

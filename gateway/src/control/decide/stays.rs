@@ -93,6 +93,15 @@ impl Stays {
         }
     }
 
+    /// The room is full: its members alone may make it their login room.
+    pub(super) fn change_room_within(&mut self, conn: ConnWord, room: &str) {
+        if let Some(stay) = self.0.get_mut(&conn)
+            && let Some(room) = stay.rooms.iter().find(|its| ***its == *room).cloned()
+        {
+            stay.change_room(Some(room));
+        }
+    }
+
     pub(super) fn leave(&mut self, conn: ConnWord, room: &str) {
         if let Some(stay) = self.0.get_mut(&conn) {
             stay.leave(room);
@@ -130,5 +139,17 @@ mod tests {
         assert_eq!(stay.rooms.len(), ROOMS_PER_CONNECTION_MAX);
         stay.change_room(Some("f".into()));
         assert!(!rooms(&stay).contains('f'), "there is no place for another");
+    }
+
+    #[test]
+    fn a_member_of_a_full_room_leaves_its_login_room_for_it_and_nobody_else_does() {
+        let conn = ConnWord::new(crate::ids::ShardIndex(0), halley_ring::Slot(1), 1);
+        let mut stays = Stays::default();
+        stays.begin(conn, Stay::new(7, Key::new("k"), 5, Some("a".into())));
+        stays.join(conn, "full".into());
+        stays.change_room_within(conn, "another");
+        assert_eq!(stays.get(conn).expect("it is there").rooms, ["a".into(), "full".into()]);
+        stays.change_room_within(conn, "full");
+        assert_eq!(stays.get(conn).expect("it is there").rooms, ["full".into()]);
     }
 }
