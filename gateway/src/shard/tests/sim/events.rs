@@ -25,7 +25,7 @@ use crate::shard::{Dialect, Reloadable, SlowPolicy, Transport};
 const ACTORS_MAX: usize = 56;
 
 /// Events at the beginning, each of which is somebody who connects.
-pub(super) const FIRST_COME: u64 = 44;
+pub(super) const FIRST_COME: u64 = 52;
 
 /// Names of which one begins another; in some stories there are more rooms, of few members each.
 /// Clients of goim v1 are in the first, or in none.
