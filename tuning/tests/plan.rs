@@ -129,5 +129,5 @@ fn nodes_are_what_the_scarcest_thing_asks_for_and_one_more() {
     assert_eq!((small.nodes_for.memory, small.nodes), (3, 4));
     let thin = Plan::new(traffic, Node { link_bits: 1_000_000_000, ..node });
     assert_eq!((thin.nodes_for.link, thin.nodes), (7, 8));
-    assert_eq!(Plan::new(Traffic { tls: true, ..traffic }, node).tls_bytes, 4_500_000_000);
+    assert_eq!(Plan::new(Traffic { tls: true, ..traffic }, node).tls_bytes, 2_200_000_000);
 }
