@@ -65,8 +65,9 @@ pub const ECHO_MESSAGE_BYTES_MAX: u32 = 16 << 20;
 /// Bytes of messages that one shard holds for its echo connections, whole or begun.
 pub const ECHO_HELD_BYTES_MAX: u32 = 64 << 20;
 
-/// Buffers of a shard for messages that the upstream thread has yet to take.
-pub const UPSTREAM_BUFFERS_MAX: usize = 256;
+/// Buffers of a shard for messages that the upstream thread has yet to take: more than a shard reads in one turn, in which the
+/// thread may not have had its own.
+pub const UPSTREAM_BUFFERS_MAX: usize = 2048;
 
 const _: () = assert!(ECHO_MESSAGE_BYTES_MAX < ECHO_HELD_BYTES_MAX, "the longest message can be held");
 const _: () =

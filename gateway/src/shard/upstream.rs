@@ -7,14 +7,15 @@ use halley_protocol::reply;
 use halley_ring::{Ring, Slot};
 
 use crate::ids::Generation;
+use crate::limits::UPSTREAM_BUFFERS_MAX;
 use crate::reason::CloseReason;
 use crate::sabotage::{Bug, planted};
 use crate::upstream::{Answer, Bucket, Outcome, Receipt, Refused, UpstreamLink};
 
-use super::Shard;
 use super::chunks::ChunkIndex;
 use super::conn::{Phase, flag};
 use super::requests::{REPLY_BYTES_MAX, Request};
+use super::{RECVS_PER_TURN_MAX, Shard};
 
 /// Most answers told in a turn.
 pub(super) const ANSWERS_PER_TURN_MAX: usize = 512;
@@ -25,6 +26,11 @@ const ANSWER_BYTES: usize = 64;
 const _: () = assert!(
     ANSWERS_PER_TURN_MAX * ANSWER_BYTES + reply::REPLY_BYTES_MAX <= REPLY_BYTES_MAX,
     "the answers of a turn fit the replies of one connection"
+);
+
+const _: () = assert!(
+    UPSTREAM_BUFFERS_MAX > RECVS_PER_TURN_MAX,
+    "a turn in which everybody says one message fits, whether or not the thread runs meanwhile"
 );
 
 /// What is known of the connections that have passed something on.

@@ -198,5 +198,5 @@ fn the_bench_finds_in_the_topic_what_its_clients_were_told_is_there() {
     let report = bench::upstream::upstream(&arguments, &bench::interrupt::Interrupt::default()).expect("a run");
     assert!(report.valid && report.bounds_missed.is_empty(), "{report:?}");
     assert_eq!((report.acknowledged, report.place.found, report.place.duplicates), (600, 600, 0));
-    assert!(report.latency_ms.max > 0.0);
+    assert!(report.latency_ms.p50 > 0.01, "{:?}", report.latency_ms);
 }

@@ -198,30 +198,30 @@ fn a_message_of_the_longest_body_is_passed_on_whole() {
 
 #[test]
 fn messages_beyond_the_buffers_are_refused_until_some_are_taken_up() {
-    let mut setup = passing(Rules { connection_in_flight_max: 1024, ..rules() });
-    setup.in_flight_max = 1000;
+    let mut setup = passing(Rules { connection_in_flight_max: u32::MAX, ..rules() });
+    setup.in_flight_max = 4 * UPSTREAM_BUFFERS_MAX;
     let mut world = setup.build();
     let mut client = world.enter(Tcp, &login("key", ""));
     let mut refused = |world: &mut World| {
-        (0..300).for_each(|_| _ = client.send(SEND, b"x"));
+        (0..UPSTREAM_BUFFERS_MAX + 44).for_each(|_| _ = client.send(SEND, b"x"));
         world.settle();
         let refusal =
             |got: &Got| matches!(got, Got::Reply { body, .. } if body == Refused::QueueFull.body().as_bytes());
         client.take().iter().filter(|got| refusal(got)).count()
     };
-    assert_eq!(refused(&mut world), 300 - UPSTREAM_BUFFERS_MAX);
+    assert_eq!(refused(&mut world), 44);
     let mut taken = world.messages();
-    assert_eq!(refused(&mut world), 300 - UPSTREAM_BUFFERS_MAX);
+    assert_eq!(refused(&mut world), 44);
     taken.extend(world.messages());
     // More than a turn tells of.
-    assert_eq!(taken.len(), 512);
-    assert_eq!(refused(&mut world), 300 - UPSTREAM_BUFFERS_MAX);
+    assert_eq!(taken.len(), 2 * UPSTREAM_BUFFERS_MAX);
+    assert_eq!(refused(&mut world), 44);
     taken.extend(world.messages());
     taken.iter().for_each(|(receipt, _)| world.say_outcome(*receipt, Ok(())));
     assert!(world.turn(0), "a turn has told of some");
     assert_eq!(world.stats(0).upstream.acknowledged.get(), 512);
     world.settle();
-    assert_eq!(world.stats(0).upstream.acknowledged.get(), 768);
+    assert_eq!(world.stats(0).upstream.acknowledged.get(), 3 * UPSTREAM_BUFFERS_MAX as u64);
 }
 
 #[test]
