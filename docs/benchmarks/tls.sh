@@ -4,6 +4,7 @@
 # certificates under 10,000 connections. Needs openssl, jq, and two idle CPUs: gateway on 0, generator on 1. About five minutes.
 set -eu
 cd "$(dirname "$0")/../.."
+root=$(pwd)
 out=$(realpath -m "${1:?usage: docs/benchmarks/tls.sh FOLDER}")
 halley=$(realpath "${HALLEY:-target/release/halley}") bench=$(realpath "${BENCH:-target/release/halley-bench}")
 mkdir -p "$out"
@@ -98,3 +99,5 @@ with_pushes broadcast new-certificate-1 tls --connections 10000 --rate 2 --durat
 wait "$swap"
 grep -h '"event":"reload' log >> "$out/new-certificate.txt" || true
 stop
+# The runs were in another folder: their paths are told as from the root.
+sed -i "s#$root/##g" "$out"/*.json
