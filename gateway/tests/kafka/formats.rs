@@ -108,7 +108,8 @@ fn goim_v1s_jobs_and_calls_reach_its_clients_and_those_of_v2_in_the_same_room() 
         client.expect_push(5, "\"users\"");
         client.expect_push(5, "all");
     }
-    assert_eq!(source(&gateway)["dispatched"], 5, "{}", source(&gateway));
+    // Counted just after it has been dispatched.
+    until_dispatched(&gateway, 5);
     assert_eq!(source(&gateway)["produced"], 3);
     gateway.stop();
 }
