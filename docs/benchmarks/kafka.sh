@@ -75,7 +75,7 @@ if part backlog; then
     seq -w 10000 | "$bin/halley" push --lines --kafka "$broker/$topic" "${rooms[@]}"
     kill -STOP "$(cat "$broker_folder/pid")"
     start kafka "$topic" earliest
-    bench rooms "backlog-$n" "http://$api" --connections 100 --subscribers-per-room 1 --rate 1 --duration 25 --warmup 1 &
+    bench rooms "backlog-clients-$n" "http://$api" --connections 100 --subscribers-per-room 1 --rate 1 --duration 25 --warmup 1 &
     clients=$!
     sleep 3
     kill -CONT "$(cat "$broker_folder/pid")"
@@ -85,6 +85,10 @@ if part backlog; then
       curl -s "http://$api/v1/stats" | jq -c '{dispatched: .kafka_source.dispatched, pauses: .kafka_source.pauses, sent: .shards[0].sent}'
       sleep 0.25
     done > "$out/backlog-$n.txt"
+    # Between two readings within the backlog.
+    awk '{ t = $1; sub(/.*"dispatched":/, ""); n = $0 + 0 } n > 10000 && n < 990000 { if (!first) { first = t; from = n } last = t; to = n }
+      END { printf "{\"scenario\":\"backlog\",\"valid\":true,\"jobs_per_second\":%.0f}\n", (to - from) / (last - first) }' "$out/backlog-$n.txt" \
+      > "$out/backlog-rate-$n.json"
     wait "$clients" || true
     stop
   done
