@@ -26,7 +26,7 @@ TOML
 ask() {
   local key
   sleep 25 # the clients are in
-  key=$(curl -s "$api/v1/members/7" | jq -r '.connections[0].key')
+  key=$(curl -s "$api/v1/members/7" | jq -r '.keys[0].key')
   while :; do
     taskset -c 1 curl -s -o /dev/null -w '%{url_effective} %{time_total} %{http_code}\n' "$api/console" -o /dev/null "$api/v1/stats" \
       -o /dev/null "$api/v1/rooms?limit=100" -o /dev/null "$api/v1/members/7" -o /dev/null "$api/v1/connections/$key" -o /dev/null "$api/v1/nodes"

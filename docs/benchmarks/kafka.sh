@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the Kafka data of a folder here again: docs/benchmarks/kafka.sh FOLDER
 # Needs two CPUs with nothing else on them, Java, Maven, jq and curl. Gateway on 0, generator on 1, the broker wherever the kernel puts
-# it: with two CPUs it is in everybody's way. Takes about ten minutes; ONLY=latency, goim, backlog or pressure makes one part.
+# it: with two CPUs it is in everybody's way. Takes about ten minutes; ONLY=latency, goim, jobs, backlog or pressure makes one part.
 set -eu
 cd "$(dirname "$0")/../.."
 cargo build --release --quiet --locked -p gateway -p bench -p xtask
@@ -62,6 +62,16 @@ fi
 if part goim; then
   start; bench broadcast direct-10000x40-1 "http://$api" --connections 10000 --rate 40 --duration 10 --warmup 2; stop
   start kafka; bench broadcast kafka-10000x40-1 "$kafka" --connections 10000 --rate 40 --duration 10 --warmup 2; stop
+fi
+
+# Jobs as fast as the generator makes them: a room for each of 1,000 clients.
+if part jobs; then
+  for rate in 20 60; do
+    start kafka
+    bench rooms "kafka-jobs-$((rate * 1000))-1" "$kafka" --connections 1000 --subscribers-per-room 1 --rate "$rate" --duration 5 --warmup 1
+    awk -v t="$(getconf CLK_TCK)" '{ name = $2; print name, ($14 + $15) / t " s" }' /proc/"$server"/task/*/stat > "$out/kafka-jobs-$((rate * 1000))-threads.txt"
+    stop
+  done
 fi
 
 # Jobs a second of one source thread: a room for each of 100 clients, and a backlog of a million records to read. The
