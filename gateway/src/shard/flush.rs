@@ -21,8 +21,11 @@ use super::runs::RunIndex;
 use super::tls::Sealed;
 use super::upstream::ANSWERS_PER_TURN_MAX;
 
-/// Members that one room is served before the next one has its turn.
+/// Members that one room is served before the next one has its turn,
 const ROOM_QUANTUM: u32 = 1024;
+
+/// and bytes that are sent to them: long runs take the kernel their bytes' time, which nobody else should wait for.
+const ROOM_QUANTUM_BYTES: u32 = 1 << 20;
 
 /// Direct pushes and pushes to all that wait in a shard; beyond this no more orders are taken.
 const DIRECTS_MAX: usize = 4096;
@@ -335,7 +338,9 @@ impl<R: Ring> Shard<R> {
                 None => return,
             },
         };
-        for _ in 0..ROOM_QUANTUM.min(*left) {
+        let bytes = self.bytes_of(run, Class::Tcp).max(1);
+        let quantum = ROOM_QUANTUM.min(ROOM_QUANTUM_BYTES / bytes).max(1);
+        for _ in 0..quantum.min(*left) {
             let Some(slot) = self.rooms.step(room) else {
                 if let Some(run) = self.rooms.finish(room) {
                     self.spend(run);

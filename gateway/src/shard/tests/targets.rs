@@ -134,6 +134,23 @@ fn many_rooms_share_a_turn() {
 }
 
 #[test]
+fn a_room_of_long_messages_makes_others_wait_for_a_mebibyte_only() {
+    let mut world = Setup::new().shard(|shard| shard.connections_max = 128).build();
+    let mut big: Vec<_> = (0..100).map(|n| world.enter(Tcp, &login(&format!("big-{n}"), "big"))).collect();
+    let mut small = world.enter(Tcp, &login("small", "small"));
+    big.iter().for_each(|client| client.set_window(usize::MAX));
+    let long = "x".repeat(32_000);
+    world.dispatch(&Target::Room("big".into()), 1000, &long).expect("places");
+    world.dispatch(&Target::Room("small".into()), 1000, "soon").expect("places");
+    world.turn(0);
+    let mut served = || big.iter_mut().map(Client::texts).filter(|texts| *texts == [&*long]).count();
+    let first = served();
+    assert_eq!((first, small.texts()), (32, vec!["soon".to_owned()]));
+    world.settle();
+    assert_eq!(served(), 100 - first);
+}
+
+#[test]
 fn a_full_queue_takes_nothing_and_nobody_gets_a_part() {
     let mut setup = Setup::new().shards(2);
     setup.pushes_max = 4;
