@@ -9,11 +9,12 @@ use std::time::Duration;
 /// The test that obeys words (`cargo xtask sim`).
 const SIMULATION: &str = "shard::tests::sim::command";
 
-/// Processor time that a run may take. Longer means that it does not end.
-const CPU_SECONDS_MAX: u64 = 600;
+/// Processor time that a run may take beside a second for each seed, which takes a quarter of it. Longer means that it
+/// does not end.
+const CPU_SECONDS: u64 = 60;
 
-/// A run that neither works nor ends has locked itself up.
-const WALL_SECONDS_MAX: u64 = 3600;
+/// A run that for so many times as long neither works nor ends has locked itself up.
+const WALL_FACTOR: u64 = 10;
 
 /// Address space of a run, in KiB: a change that makes it grow without end is noticed, not suffered.
 const ADDRESS_KIB_MAX: u64 = 24 << 20;
@@ -28,22 +29,24 @@ pub(crate) enum Verdict {
 
 /// Whether the standard stories of so many seeds notice the change.
 pub(crate) fn simulation(program: &Path, mutant: Option<usize>, seeds: u64) -> io::Result<Verdict> {
-    let mut command = limited(program, mutant);
+    let cpu_seconds = CPU_SECONDS + seeds;
+    let mut command = limited(program, mutant, cpu_seconds);
     command.args(["--exact", SIMULATION, "--nocapture"]).env("HALLEY_SIM", format!("--seeds {seeds}"));
     // The first line is enough: what follows it is the search for a shorter script.
-    run(command, |line| line.starts_with("seed ") && line.contains(" fails:"))
+    run(command, cpu_seconds, |line| line.starts_with("seed ") && line.contains(" fails:"))
 }
 
 /// Whether the tests of the same modules notice the change, the simulation left out.
 pub(crate) fn tests(program: &Path, mutant: usize) -> io::Result<Verdict> {
-    let mut command = limited(program, Some(mutant));
+    let cpu_seconds = CPU_SECONDS;
+    let mut command = limited(program, Some(mutant), cpu_seconds);
     command.args(["shard::", "directory::", "dispatch::", "link::", "decide::", "--skip", "shard::tests::sim"]);
-    run(command, |line| line.starts_with("test ") && line.ends_with("FAILED"))
+    run(command, cpu_seconds, |line| line.starts_with("test ") && line.ends_with("FAILED"))
 }
 
-fn limited(program: &Path, mutant: Option<usize>) -> Command {
+fn limited(program: &Path, mutant: Option<usize>, cpu_seconds: u64) -> Command {
     let mut command = Command::new("sh");
-    let limits = format!("ulimit -t {CPU_SECONDS_MAX}; ulimit -v {ADDRESS_KIB_MAX}; ulimit -c 0; exec \"$0\" \"$@\"");
+    let limits = format!("ulimit -t {cpu_seconds}; ulimit -v {ADDRESS_KIB_MAX}; ulimit -c 0; exec \"$0\" \"$@\"");
     command.arg("-c").arg(limits).arg(program).env_remove("HALLEY_SIM").env_remove("HALLEY_MUTANT");
     if let Some(number) = mutant {
         command.env("HALLEY_MUTANT", number.to_string());
@@ -53,7 +56,7 @@ fn limited(program: &Path, mutant: Option<usize>) -> Command {
     command
 }
 
-fn run(mut command: Command, tells: fn(&str) -> bool) -> io::Result<Verdict> {
+fn run(mut command: Command, cpu_seconds: u64, tells: fn(&str) -> bool) -> io::Result<Verdict> {
     let mut child = command.spawn()?;
     let (Some(output), Some(mut errors)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(io::Error::other("no output"));
@@ -71,7 +74,7 @@ fn run(mut command: Command, tells: fn(&str) -> bool) -> io::Result<Verdict> {
         let _ = errors.read_to_string(&mut text);
         text
     });
-    let verdict = match first.recv_timeout(Duration::from_secs(WALL_SECONDS_MAX)) {
+    let verdict = match first.recv_timeout(Duration::from_secs(WALL_FACTOR * cpu_seconds)) {
         Ok(line) => {
             child.kill()?;
             child.wait()?;
