@@ -15,6 +15,8 @@ pub enum State {
     Connecting,
     /// Its partitions are read.
     Consuming,
+    /// Some of its partitions are read; of others the brokers say nothing, as when they have no leader.
+    Degraded,
     /// No broker answers.
     BrokerAway,
     /// The brokers refuse the credentials, or the right to read the topic.
@@ -25,13 +27,15 @@ pub enum State {
 
 impl State {
     /// Every state, in the order of their discriminants.
-    pub const ALL: [Self; 5] = [Self::Connecting, Self::Consuming, Self::BrokerAway, Self::Refused, Self::TopicMissing];
+    pub const ALL: [Self; 6] =
+        [Self::Connecting, Self::Consuming, Self::Degraded, Self::BrokerAway, Self::Refused, Self::TopicMissing];
 
     /// Name in the log, in `/v1/stats` and in metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Connecting => "connecting",
             Self::Consuming => "consuming",
+            Self::Degraded => "degraded",
             Self::BrokerAway => "broker-away",
             Self::Refused => "refused",
             Self::TopicMissing => "topic-missing",
@@ -85,7 +89,7 @@ pub struct KafkaStats {
     pub duplicates: Counter,
     /// Times that a partition waited for a shard's full queue.
     pub pauses: Counter,
-    /// Records that were deleted from the topic, or cut off from its end, before they were read.
+    /// Records that were deleted from the topic before they were read, or that cannot be read.
     pub missed: AtomicU64,
     /// Milliseconds from a record's timestamp to its dispatch.
     pub dispatch_ms: Spread,
@@ -100,17 +104,30 @@ pub struct KafkaStats {
     partitions: RwLock<Vec<Arc<Partition>>>,
 }
 
+/// A position that is not known yet: reading begins where `kafka.start` says.
+pub const AS_CONFIGURED: i64 = -1;
+
+/// A position that is not known yet: reading begins at the partition's first record.
+pub const FROM_BEGINNING: i64 = -2;
+
 /// Where one partition stands.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Partition {
     /// Its number.
     pub number: i32,
-    /// The offset after the last record that was dispatched or rejected.
+    /// The offset after the last record that was dispatched or rejected. Before reading has begun, [`AS_CONFIGURED`] or
+    /// [`FROM_BEGINNING`].
     pub position: AtomicI64,
     /// The offset after the last record that the broker has, as last asked.
     pub end: AtomicI64,
+    /// Where the broker had nothing more to read when it was last asked, marks of transactions included.
+    pub read_to: AtomicI64,
+    /// When the last job was written, milliseconds since 1970; 0: there was none.
+    pub written_ms: AtomicI64,
     /// How late the last record was at its dispatch, milliseconds.
     pub late_ms: AtomicI64,
+    /// For how long there have been records of which none was read, milliseconds.
+    pub stuck_ms: AtomicI64,
     /// It waits for a shard's full queue.
     pub blocked: AtomicBool,
 }
@@ -118,14 +135,15 @@ pub struct Partition {
 impl Partition {
     /// Records that the broker has and that were not dispatched.
     pub fn lag(&self) -> u64 {
-        let lag = self.end.load(Ordering::Relaxed) - self.position.load(Ordering::Relaxed);
-        u64::try_from(lag).unwrap_or(0)
+        let read = self.position.load(Ordering::Relaxed).max(self.read_to.load(Ordering::Relaxed));
+        u64::try_from(self.end.load(Ordering::Relaxed) - read).unwrap_or(0)
     }
 
-    /// How late its records are dispatched; 0 without a lag.
+    /// How late its records are dispatched, or for how long none was; 0 without a lag.
     #[allow(clippy::cast_precision_loss, reason = "a metric")]
     pub fn lag_seconds(&self) -> f64 {
-        if self.lag() == 0 { 0.0 } else { self.late_ms.load(Ordering::Relaxed).max(0) as f64 / 1000.0 }
+        let ms = self.late_ms.load(Ordering::Relaxed).max(self.stuck_ms.load(Ordering::Relaxed));
+        if self.lag() == 0 { 0.0 } else { ms.max(0) as f64 / 1000.0 }
     }
 }
 
@@ -141,14 +159,7 @@ impl KafkaStats {
         match partitions.binary_search_by_key(&number, |partition| partition.number) {
             Ok(at) => Arc::clone(&partitions[at]),
             Err(at) => {
-                let new = Partition {
-                    number,
-                    position: AtomicI64::new(0),
-                    end: AtomicI64::new(0),
-                    late_ms: AtomicI64::new(0),
-                    blocked: AtomicBool::new(false),
-                };
-                partitions.insert(at, Arc::new(new));
+                partitions.insert(at, Arc::new(Partition { number, ..Partition::default() }));
                 Arc::clone(&partitions[at])
             }
         }

@@ -8,6 +8,7 @@ mod formats;
 mod harness;
 mod load;
 mod nodes;
+mod odd;
 mod poison;
 mod pressure;
 mod shell;

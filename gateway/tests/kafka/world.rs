@@ -155,8 +155,12 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new(broker: &Broker, topic: &str) -> Self {
+        Self::to(&broker.address(), topic)
+    }
+
+    pub(crate) fn to(brokers: &str, topic: &str) -> Self {
         let producer = ClientConfig::new()
-            .set("bootstrap.servers", broker.address())
+            .set("bootstrap.servers", brokers)
             .set("acks", "all")
             .set("enable.idempotence", "true")
             .set("reconnect.backoff.max.ms", "200")
@@ -206,6 +210,19 @@ pub(crate) fn grow(broker: &Broker, topic: &str, partitions: usize) {
     let new = NewPartitions::new(topic, partitions);
     let done = wait(admin.create_partitions([&new], &AdminOptions::new())).expect("an answer");
     assert!(done.iter().all(Result::is_ok), "{done:?}");
+}
+
+/// Deletes a topic, and waits until it is gone.
+pub(crate) fn remove_topic(broker: &Broker, topic: &str) {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", broker.address());
+    let admin: AdminClient<DefaultClientContext> = config.create().expect("an admin");
+    let done = wait(admin.delete_topics(&[topic], &AdminOptions::new())).expect("an answer");
+    assert!(done.iter().all(Result::is_ok), "{done:?}");
+    until("the topic is gone", || {
+        let metadata = admin.inner().fetch_metadata(None, Duration::from_secs(10)).expect("an answer");
+        metadata.topics().iter().all(|known| known.name() != topic)
+    });
 }
 
 struct Unpark(Thread);

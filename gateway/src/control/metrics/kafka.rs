@@ -36,7 +36,7 @@ pub(super) const FAMILIES: &[Family] = &[
         name: "halley_kafka_lag_seconds",
         kind: Kind::Gauge,
         labels: &["partition"],
-        help: "How late records are dispatched; 0 without a lag",
+        help: "How late records are dispatched, or for how long none was; 0 without a lag",
         read: Read::Many(|scrape, samples| {
             with(scrape, |stats| {
                 stats
@@ -98,7 +98,7 @@ pub(super) const FAMILIES: &[Family] = &[
         name: "halley_kafka_missed",
         kind: Kind::Counter,
         labels: &[],
-        help: "Records that were gone before they were read",
+        help: "Records that were gone before they were read, or could not be",
         read: Read::Many(|scrape, samples| one(scrape, samples, |stats| load(&stats.missed).into())),
     },
     Family {

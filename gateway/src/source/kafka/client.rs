@@ -82,12 +82,15 @@ pub(super) fn consumer(settings: &config::Kafka) -> ClientConfig {
     // One question to a broker is open at a time. While a full partition is left out of it, it waits for the others:
     // this is how long the partition may wait for the next one.
     config.set("fetch.wait.max.ms", "20");
+    // What was damaged on a broker's disk is no job.
+    config.set("check.crcs", "true");
     config.set("fetch.message.max.bytes", &fetched).set("socket.timeout.ms", "10000");
     let kbytes = (settings.fetched_bytes_max / 1024).max(1).to_string();
     let ours = [
         ("enable.auto.commit", "false"),
         ("enable.auto.offset.store", "false"),
         ("auto.offset.reset", "error"),
+        ("enable.partition.eof", "true"),
         ("queued.max.messages.kbytes", kbytes.as_str()),
     ];
     finish(config, settings, &ours)

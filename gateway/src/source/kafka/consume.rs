@@ -1,6 +1,8 @@
 //! The source's thread: takes records of every partition in turn and dispatches them; what finds a full queue waits, in order.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::thread::{self, Thread};
@@ -16,7 +18,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::client::Ear;
 use super::produce::Producer;
-use super::{Consumer, Shared};
+use super::{Consumer, Shared, native};
 use crate::dispatch::{Dispatch, DispatchError, Target};
 use crate::limits;
 use crate::payload::Note;
@@ -43,6 +45,10 @@ pub(super) struct Consume {
     desk: Desk,
     queues: BTreeMap<i32, Queue>,
     due: Due,
+    /// The topic, as librdkafka takes it.
+    topic: CString,
+    /// Partitions that are to be read anew, and from where.
+    again: Vec<(i32, i64)>,
     /// Of the credentials that it has.
     renewed: u64,
 }
@@ -86,6 +92,8 @@ struct Queue {
     at: Arc<Partition>,
     /// The job that found a full queue; nothing is read past it.
     held: Option<Held>,
+    /// Why no more records come, and since when.
+    broken: Option<(KafkaError, Instant)>,
     /// When its last job was written.
     said_ms: u64,
 }
@@ -122,13 +130,27 @@ impl Consume {
         let format = shared.settings.format.into();
         let ids = Remembered::new(limits::PUSH_IDS_MAX, limits::PUSH_ID_MS_MAX);
         let begun = Instant::now();
-        let desk = Desk { shared: Arc::clone(&shared), producer, dispatch, format, ids, begun, untold: 0, told: None };
-        Self { shared, consumer, desk, queues: BTreeMap::new(), due: Due::default(), renewed: 0 }
+        let desk = Desk {
+            shared: Arc::clone(&shared),
+            producer,
+            dispatch,
+            format,
+            ids,
+            begun,
+            untold: 0,
+            told: None,
+            told_error: None,
+        };
+        // A topic with a NUL byte has no records.
+        let topic = CString::new(shared.settings.topic.as_str()).unwrap_or_default();
+        let (queues, due) = (BTreeMap::new(), Due::default());
+        Self { shared, consumer, desk, queues, due, topic, again: Vec::new(), renewed: 0 }
     }
 
     /// Until the gateway stops.
     pub(super) fn run(mut self) {
         while !self.shared.stopped() {
+            self.mend();
             self.start_partitions();
             if let Some(credentials) = self.shared.renewed.since(&mut self.renewed) {
                 credentials.set(self.consumer.client());
@@ -136,8 +158,8 @@ impl Consume {
             // Errors come here, and go to the ear; records come through the partitions' own queues.
             while self.consumer.poll(Duration::ZERO).is_some() {}
             let (desk, mut busy, mut blocked) = (&mut self.desk, false, false);
-            for queue in self.queues.values_mut() {
-                let turn = queue.turn(desk);
+            for (partition, queue) in &mut self.queues {
+                let turn = queue.turn(desk, || native::end_as_read(self.consumer.client(), &self.topic, *partition));
                 busy |= turn == Turn::Busy;
                 blocked |= turn == Turn::Blocked;
             }
@@ -147,9 +169,28 @@ impl Consume {
         }
     }
 
-    /// Carries out what the watch decided.
+    /// Reads partitions anew from which nothing comes any more: at once past a record that nobody can read, else once in
+    /// a while.
+    fn mend(&mut self) {
+        let now = Instant::now();
+        for (partition, queue) in &mut self.queues {
+            let Some((error, since)) = &queue.broken else { continue };
+            let skips = is_unreadable(error);
+            if !skips && now.duration_since(*since) < REPEAT {
+                continue;
+            }
+            let at = queue.at.position.load(Ordering::Relaxed);
+            let next = at + i64::from(skips);
+            self.desk.pass(*partition, at..next, error);
+            queue.broken = None;
+            self.again.push((*partition, next));
+        }
+    }
+
+    /// Carries out what the watch decided, and what is read anew.
     fn start_partitions(&mut self) {
-        let new = std::mem::take(&mut *self.shared.starts.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut new = std::mem::take(&mut self.again);
+        new.append(&mut self.shared.starts.lock().unwrap_or_else(PoisonError::into_inner));
         let mut due = std::mem::take(&mut self.due);
         let failed = due.start(new, Instant::now(), |partition, offset| self.start(partition, offset));
         self.due = due;
@@ -175,26 +216,45 @@ impl Consume {
         self.consumer.incremental_assign(&list)?;
         let at = self.shared.stats.partition(partition);
         at.position.store(offset, Ordering::Release);
+        at.read_to.store(0, Ordering::Relaxed);
+        // Until it has given a job, what is written from now on is new.
+        let _ = at.written_ms.compare_exchange(0, now_ms(), Ordering::Relaxed, Ordering::Relaxed);
         tracing::info!(event = "kafka", topic, partition, offset, "reading");
-        self.queues.insert(partition, Queue { records, at, held: None, said_ms: 0 });
+        self.queues.insert(partition, Queue { records, at, held: None, broken: None, said_ms: 0 });
         Ok(())
     }
 }
 
 impl Queue {
     /// Dispatches some records, until there are none or one finds a full queue.
-    fn turn(&mut self, desk: &mut Desk) -> Turn {
+    /// `end` tells where the partition ended when its end was reached.
+    fn turn(&mut self, desk: &mut Desk, end: impl Fn() -> Option<i64>) -> Turn {
         if let Some(held) = self.held.take()
             && !self.offer(desk, held)
         {
             return Turn::Blocked;
         }
         for _ in 0..RECORDS_PER_TURN_MAX {
-            // An error here is about this partition, lasts, and is mended by the watch.
-            let Some(record) = self.records.poll(Duration::ZERO) else { return Turn::Idle };
-            let Ok(message) = record else { continue };
-            let offset = message.offset();
-            if offset < self.at.position.load(Ordering::Relaxed) {
+            let message = match self.records.poll(Duration::ZERO) {
+                None => return Turn::Idle,
+                Some(Ok(message)) => message,
+                // Behind the last record there may be marks of transactions, which nobody gets.
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    self.at.read_to.store(end().unwrap_or(0), Ordering::Relaxed);
+                    continue;
+                }
+                Some(Err(error)) => {
+                    self.broken.get_or_insert((error, Instant::now()));
+                    continue;
+                }
+            };
+            let (offset, position) = (message.offset(), self.at.position.load(Ordering::Relaxed));
+            if let Some((error, _)) = self.broken.take()
+                && is_unreadable(&error)
+            {
+                desk.pass(message.partition(), position..offset, &error);
+            }
+            if offset < position {
                 desk.shared.stats.repeats.add(1);
                 continue;
             }
@@ -241,6 +301,8 @@ struct Desk {
     /// Rejects that the log has not told of.
     untold: u64,
     told: Option<Instant>,
+    /// When it was told of an error of a partition.
+    told_error: Option<Instant>,
 }
 
 impl Desk {
@@ -248,10 +310,10 @@ impl Desk {
     fn read(&mut self, message: &BorrowedMessage<'_>) -> Option<Held> {
         let mut headers = Headers::default();
         let mut id = None;
-        for header in message.headers().into_iter().flat_map(rdkafka::message::Headers::iter) {
-            headers.add(header.key, header.value);
-            if header.key == job::ID_HEADER {
-                id = header.value.filter(|id| id.len() <= job::ID_BYTES_MAX).and_then(|id| str::from_utf8(id).ok());
+        for (name, value) in native::headers(message) {
+            headers.add(name, value);
+            if name == job::ID_HEADER {
+                id = value.filter(|id| id.len() <= job::ID_BYTES_MAX).and_then(|id| str::from_utf8(id).ok());
             }
         }
         let value = message.payload();
@@ -272,6 +334,19 @@ impl Desk {
                 None
             }
         }
+    }
+
+    /// Tells of a partition whose reading ended or went on behind records that cannot be read.
+    fn pass(&mut self, partition: i32, offsets: Range<i64>, error: &KafkaError) {
+        let missed = u64::try_from(offsets.end - offsets.start).unwrap_or(0);
+        self.shared.stats.missed.fetch_add(missed, Ordering::Relaxed);
+        let now = Instant::now();
+        if self.told_error.is_some_and(|told| now.duration_since(told) < REPEAT) {
+            return;
+        }
+        self.told_error = Some(now);
+        let (topic, offset) = (&self.shared.settings.topic, offsets.start);
+        tracing::error!(event = "kafka", topic, partition, offset, missed, %error, "a partition is read anew");
     }
 
     fn reject(&mut self, message: &BorrowedMessage<'_>, reject: JobReject) {
@@ -310,6 +385,7 @@ impl Desk {
             return true;
         }
         *said_ms = said_at(*said_ms, self::now_ms(), job.timestamp_ms);
+        at.written_ms.store(i64::try_from(*said_ms).unwrap_or(i64::MAX), Ordering::Relaxed);
         let written_us = said_ms.saturating_mul(1000);
         let age_ms = u64::try_from(late_ms).unwrap_or(0);
         let note = Note::new(halley_ring::now_us(), Some(age_ms));
@@ -329,6 +405,13 @@ impl Desk {
             Err(DispatchError::TooManyTargets) => count(&stats.rejects[JobReject::TooManyTargets.at()]),
         }
     }
+}
+
+/// Whether the library cannot make records of what the broker has: it would ask for the same again and again.
+fn is_unreadable(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{BadCompression, BadMessage, InvalidMessage, MessageSizeTooLarge, NotImplemented};
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(BadCompression | BadMessage | InvalidMessage | MessageSizeTooLarge | NotImplemented))
 }
 
 /// When a job was written, milliseconds since 1970: never before the last one of its partition, and never ahead of now.

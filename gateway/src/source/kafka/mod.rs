@@ -15,6 +15,7 @@
 mod client;
 mod consume;
 mod credentials;
+mod native;
 mod nodes;
 mod position;
 mod produce;
@@ -291,6 +292,9 @@ impl Kafka {
     /// Writes the last positions, once the shards have drained, tells the other nodes, and ends what is being produced.
     pub fn finish(&self) {
         self.shared.write_positions(self.shared.positions());
+        if let Some(file) = &self.shared.file {
+            file.lock().unwrap_or_else(PoisonError::into_inner).close();
+        }
         if let Some(Joined { neighbours, thread }) = self.nodes.get() {
             neighbours.leave();
             let thread = thread.lock().unwrap_or_else(PoisonError::into_inner).take();

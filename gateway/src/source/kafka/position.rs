@@ -8,12 +8,17 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 use serde::{Deserialize, Serialize};
 
+use super::consume::now_ms;
+
 /// What the file holds, as JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Positions {
     pub(super) topic: String,
-    /// Partition to offset.
+    /// Partition to offset, or to what stands for one that was not known.
     pub(super) next: BTreeMap<i32, i64>,
+    /// When an offset changed last, milliseconds since 1970.
+    #[serde(default)]
+    pub(super) written_ms: i64,
 }
 
 /// The file and what was last written to it.
@@ -21,6 +26,8 @@ pub(super) struct Positions {
 pub(super) struct PositionFile {
     path: PathBuf,
     written: Positions,
+    /// Nothing is written any more.
+    closed: bool,
 }
 
 impl PositionFile {
@@ -45,8 +52,8 @@ impl PositionFile {
     /// would lose jobs.
     pub(super) fn open(path: &Path, topic: &str) -> Result<(Self, Option<Positions>), String> {
         let found = read(path, topic)?;
-        let written = found.clone().unwrap_or(Positions { topic: topic.into(), next: BTreeMap::new() });
-        let file = Self { path: path.into(), written };
+        let written = found.clone().unwrap_or(Positions { topic: topic.into(), ..Positions::default() });
+        let file = Self { path: path.into(), written, closed: false };
         // Better now than at the first job.
         file.replace(&file.written).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok((file, found.filter(|positions| !positions.next.is_empty())))
@@ -54,18 +61,26 @@ impl PositionFile {
 
     /// Takes these offsets over, if they say something new.
     pub(super) fn write(&mut self, next: BTreeMap<i32, i64>) -> io::Result<()> {
-        if next == self.written.next {
+        if next == self.written.next || self.closed {
             return Ok(());
         }
-        let positions = Positions { topic: self.written.topic.clone(), next };
+        let positions = Positions { topic: self.written.topic.clone(), next, written_ms: now_ms() };
         self.replace(&positions)?;
         self.written = positions;
         Ok(())
     }
 
+    /// What was written last is the last.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+    }
+
     /// After a crash there is the old file or the new one.
     fn replace(&self, positions: &Positions) -> io::Result<()> {
-        let part = self.path.with_extension("part");
+        // Two files of one folder may differ in their last extension alone.
+        let mut part = self.path.clone().into_os_string();
+        part.push(".part");
+        let part = PathBuf::from(part);
         let mut file = File::create(&part)?;
         file.write_all(&serde_json::to_vec(positions)?)?;
         file.sync_all()?;
@@ -105,11 +120,30 @@ mod tests {
         let next = BTreeMap::from([(0, 7), (12, i64::MAX)]);
         file.write(next.clone()).expect("writable");
         let (_, found) = PositionFile::open(&path, "t").expect("the file");
-        assert_eq!(found.expect("positions").next, next);
+        let found = found.expect("positions");
+        assert_eq!(found.next, next);
+        assert!((1..=now_ms()).contains(&found.written_ms), "{}", found.written_ms);
         assert!(PositionFile::open(&path, "other").expect_err("another topic").contains("is of the topic t"));
         fs::write(&path, "{\"topic\":\"t\"").expect("writable");
         assert!(PositionFile::open(&path, "t").expect_err("half a file").contains("positions.json"));
         assert!(PositionFile::open(&folder.path().join("no/file"), "t").is_err(), "a folder that is not there");
+    }
+
+    #[test]
+    fn what_was_said_last_is_the_last_and_files_of_like_names_do_not_meet() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let paths = ["positions.a", "positions.b"].map(|name| folder.path().join(name));
+        let [mut a, mut b] = paths.each_ref().map(|path| PositionFile::open(path, "t").expect("a new file").0);
+        // As after a crash of one between its two steps.
+        fs::create_dir(folder.path().join("positions.a.part")).expect("a folder");
+        b.write(BTreeMap::from([(0, 2)])).expect("its own way");
+        a.write(BTreeMap::from([(0, 1)])).expect_err("in its way");
+        fs::remove_dir(folder.path().join("positions.a.part")).expect("removed");
+        a.write(BTreeMap::from([(0, 1)])).expect("writable");
+        a.close();
+        a.write(BTreeMap::from([(0, 7)])).expect("nothing to do");
+        let next = paths.each_ref().map(|path| read(path, "t").expect("a file").expect("positions").next[&0]);
+        assert_eq!(next, [1, 2]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -14,7 +14,7 @@ use super::client::Ear;
 use super::position::Positions;
 use super::{Consumer, Shared};
 use crate::config::Start;
-use crate::source::stats::{Partition, State};
+use crate::source::stats::{AS_CONFIGURED, FROM_BEGINNING, Partition, State};
 
 /// Between two looks at the positions.
 const TICK: Duration = Duration::from_millis(100);
@@ -37,8 +37,10 @@ pub(super) struct Watch {
     first: Option<i32>,
     /// Partitions that are read.
     started: BTreeSet<i32>,
-    /// The topic was there and went: what comes back under its name may be another.
-    went: bool,
+    /// Partitions of a topic that was there and went: what comes back under its name may be another.
+    went: BTreeSet<i32>,
+    /// When a partition's position was seen to change last.
+    moved: BTreeMap<i32, (i64, Instant)>,
     /// Positions whose jobs the shards may not have sent yet.
     pending: Option<Pending>,
 }
@@ -82,7 +84,18 @@ impl Watch {
         source: Thread,
         found: Option<Positions>,
     ) -> Self {
-        Self { shared, consumer, ear, source, found, first: None, started: BTreeSet::new(), went: false, pending: None }
+        Self {
+            shared,
+            consumer,
+            ear,
+            source,
+            found,
+            first: None,
+            started: BTreeSet::new(),
+            went: BTreeSet::new(),
+            moved: BTreeMap::new(),
+            pending: None,
+        }
     }
 
     /// Until the gateway stops.
@@ -101,16 +114,10 @@ impl Watch {
     /// One round of questions.
     fn ask(&mut self) {
         let (state, detail) = match self.partitions() {
-            Ok(Some(partitions)) => match self.look_at(partitions) {
-                Ok(()) => {
-                    self.ear.forget();
-                    (State::Consuming, String::new())
-                }
-                Err(error) => self.ear.explain(&error),
-            },
+            Ok(Some(partitions)) => self.look_at(&partitions),
             Ok(None) => {
                 self.first.get_or_insert(0);
-                self.went = true;
+                self.went.extend(&self.started);
                 (State::TopicMissing, format!("the brokers know no topic {}: create it", self.shared.settings.topic))
             }
             Err(error) => self.ear.explain(&error),
@@ -118,16 +125,26 @@ impl Watch {
         self.tell(state, &detail);
     }
 
-    /// How many partitions the topic has; `None` if there is no such topic.
-    fn partitions(&self) -> KafkaResult<Option<i32>> {
-        use RDKafkaErrorCode::{UnknownTopic, UnknownTopicOrPartition};
+    /// The topic's partitions, each with why it cannot be read now; `None` if there is no such topic.
+    fn partitions(&self) -> KafkaResult<Option<Vec<KafkaResult<()>>>> {
+        use RDKafkaErrorCode::{LeaderNotAvailable, UnknownTopic, UnknownTopicOrPartition};
         let metadata = self.consumer.fetch_metadata(Some(&self.shared.settings.topic), ANSWER)?;
         let Some(topic) = metadata.topics().first() else { return Ok(None) };
         match topic.error().map(RDKafkaErrorCode::from) {
-            None => Ok(Some(i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX)).filter(|n| *n > 0)),
-            Some(UnknownTopic | UnknownTopicOrPartition) => Ok(None),
-            Some(code) => Err(KafkaError::MetadataFetch(code)),
+            None => {}
+            Some(UnknownTopic | UnknownTopicOrPartition) => return Ok(None),
+            Some(code) => return Err(KafkaError::MetadataFetch(code)),
         }
+        let count = topic.partitions().iter().map(|partition| partition.id() + 1).max().unwrap_or(0);
+        let mut all: Vec<_> = (0..count).map(|_| Err(KafkaError::MetadataFetch(LeaderNotAvailable))).collect();
+        for partition in topic.partitions() {
+            if partition.leader() >= 0
+                && let Some(place) = usize::try_from(partition.id()).ok().and_then(|id| all.get_mut(id))
+            {
+                *place = Ok(());
+            }
+        }
+        Ok(Some(all).filter(|all| !all.is_empty()))
     }
 
     /// Says each state once.
@@ -143,47 +160,85 @@ impl Watch {
         }
     }
 
-    /// Starts partitions that are new, mends those whose position is gone, and measures all.
-    fn look_at(&mut self, partitions: i32) -> KafkaResult<()> {
-        let first = *self.first.get_or_insert(partitions);
-        let (mut starts, mut ends) = (Vec::new(), Vec::new());
-        for number in 0..partitions {
-            let ask = || self.consumer.fetch_watermarks(&self.shared.settings.topic, number, ANSWER);
-            let high = if self.started.contains(&number) {
-                let look = Look::taken(&self.shared.stats.partition(number), ask)?;
-                starts.extend(self.mended(number, &look).map(|offset| (number, offset)));
-                look.high
-            } else {
-                let (low, high) = ask()?;
-                starts.push((number, self.beginning(number, first, low, high)?));
-                high
-            };
-            ends.push((number, high));
-        }
-        // All of them were answered for: what is half known must not get into the position file.
-        self.went = false;
-        self.started.extend(starts.iter().map(|(number, _)| *number));
-        for (number, high) in ends {
-            self.shared.stats.partition(number).end.store(high, Ordering::Relaxed);
+    /// Starts partitions that are new, mends those whose position is gone, and measures all. One of which the brokers
+    /// say nothing keeps no other from being read.
+    fn look_at(&mut self, partitions: &[KafkaResult<()>]) -> (State, String) {
+        let first = *self.first.get_or_insert(i32::try_from(partitions.len()).unwrap_or(i32::MAX));
+        let (mut starts, mut silent, mut problem) = (Vec::new(), 0, None);
+        for (number, known) in (0..).zip(partitions) {
+            match known.clone().and_then(|()| self.look_at_one(number, first)) {
+                Ok(start) => {
+                    self.went.remove(&number);
+                    starts.extend(start.map(|offset| (number, offset)));
+                }
+                Err(error) => {
+                    if !self.started.contains(&number) {
+                        self.note(number, first);
+                    }
+                    silent += 1;
+                    problem.get_or_insert((number, error));
+                }
+            }
         }
         if !starts.is_empty() {
             for (number, offset) in &starts {
+                self.started.insert(*number);
                 self.shared.stats.partition(*number).position.store(*offset, Ordering::Release);
             }
             self.shared.starts.lock().unwrap_or_else(PoisonError::into_inner).extend(starts);
             self.source.unpark();
         }
-        Ok(())
+        let Some((number, error)) = problem else {
+            self.ear.forget();
+            return (State::Consuming, String::new());
+        };
+        if silent == partitions.len() {
+            return self.ear.explain(&error);
+        }
+        (State::Degraded, format!("{silent} of {} partitions: {error} (partition {number})", partitions.len()))
+    }
+
+    /// Where a partition is to be read from, if that is news.
+    fn look_at_one(&mut self, number: i32, first: i32) -> KafkaResult<Option<i64>> {
+        let at = self.shared.stats.partition(number);
+        let ask = || self.consumer.fetch_watermarks(&self.shared.settings.topic, number, ANSWER);
+        if !self.started.contains(&number) {
+            let (low, high) = ask()?;
+            let start = self.beginning(number, first, low, high)?;
+            at.end.store(high, Ordering::Relaxed);
+            return Ok(Some(start));
+        }
+        let look = Look::taken(&at, ask)?;
+        let start = self.mended(number, &look)?;
+        at.end.store(look.high, Ordering::Relaxed);
+        let (seen, since) = self.moved.entry(number).or_insert((look.position, Instant::now()));
+        if *seen != look.position || at.lag() == 0 {
+            (*seen, *since) = (look.position, Instant::now());
+        }
+        at.stuck_ms.store(i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
+        Ok(start)
+    }
+
+    /// Remembers, for the position file too, how a partition begins once the brokers tell of it.
+    fn note(&self, number: i32, first: i32) {
+        let begins = match &self.found {
+            Some(found) => found.next.get(&number).copied().unwrap_or(FROM_BEGINNING),
+            None if number < first => AS_CONFIGURED,
+            None => FROM_BEGINNING,
+        };
+        self.shared.stats.partition(number).position.store(begins, Ordering::Release);
     }
 
     /// Where a partition that is not read yet begins.
     fn beginning(&self, number: i32, first: i32, low: i64, high: i64) -> KafkaResult<i64> {
         if let Some(found) = &self.found {
             // The file was written when there was no such partition: all of it is new.
-            let Some(position) = found.next.get(&number) else { return Ok(low) };
-            return Ok(self.within(number, *position, low, high));
-        }
-        if number >= first {
+            match found.next.get(&number).copied().unwrap_or(FROM_BEGINNING) {
+                AS_CONFIGURED => {}
+                FROM_BEGINNING => return Ok(low),
+                position => return self.within(number, position, found.written_ms, low, high),
+            }
+        } else if number >= first {
             return Ok(low);
         }
         Ok(match self.shared.settings.start {
@@ -204,21 +259,27 @@ impl Watch {
     }
 
     /// Where a partition goes on whose position the broker does not have, or that came back.
-    fn mended(&self, number: i32, look: &Look) -> Option<i64> {
+    fn mended(&self, number: i32, look: &Look) -> KafkaResult<Option<i64>> {
         let Look { position, low, high, .. } = *look;
-        if self.went {
-            // Shorter than it was: another topic of this name.
-            return Some(if look.is_cut_off() { low } else { position.max(low) });
+        let written = self.shared.stats.partition(number).written_ms.load(Ordering::Relaxed);
+        if look.is_cut_off() || position < low {
+            return self.within(number, position, written, low, high).map(Some);
         }
-        (look.is_cut_off() || position < low).then(|| self.within(number, position, low, high))
+        if !self.went.contains(&number) {
+            return Ok(None);
+        }
+        // All that it has was written after what was read: another topic of this name.
+        let is_new = written > 0 && self.at_time(number, written, high)? == low;
+        Ok(Some(if is_new { low } else { position }))
     }
 
-    /// A position as near to the wished one as there is; what is passed over is counted and told.
-    fn within(&self, number: i32, position: i64, low: i64, high: i64) -> i64 {
+    /// A position as near to the wished one as there is; what is passed over is counted and told. Behind the end, which
+    /// is that of a topic made anew, or of one that lost its last records, it is at what was written after `written_ms`.
+    fn within(&self, number: i32, position: i64, written_ms: i64, low: i64, high: i64) -> KafkaResult<i64> {
         if (low..=high).contains(&position) {
-            return position;
+            return Ok(position);
         }
-        let offset = position.clamp(low, high);
+        let offset = if position < low { low } else { self.at_time(number, written_ms, high)? };
         let missed = u64::try_from(low.saturating_sub(position)).unwrap_or(0);
         self.shared.stats.missed.fetch_add(missed, Ordering::Relaxed);
         let topic = &self.shared.settings.topic;
@@ -230,9 +291,10 @@ impl Watch {
             low,
             high,
             missed,
+            offset,
             "the position is gone"
         );
-        offset
+        Ok(offset)
     }
 
     /// Writes positions once every shard has taken, and had a turn to send, what was dispatched up to them: what a

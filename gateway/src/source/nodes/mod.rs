@@ -227,10 +227,7 @@ impl Nodes {
             Key::Rooms(id, _) if *id == self.own => {}
             Key::Beat(id) => {
                 self.set_lives(id, false);
-                if let Some(node) = self.known.remove(*id) {
-                    self.held -= node.parts.values().map(|part| part.rooms.len()).sum::<usize>();
-                    self.publish();
-                }
+                self.forget(id);
             }
             Key::Rooms(id, part) => {
                 let Some(node) = self.known.get_mut(*id) else { return Heard::Nothing };
@@ -248,13 +245,23 @@ impl Nodes {
     fn node(&mut self, id: &str, now: Instant) -> Option<&mut Node> {
         if !self.known.contains_key(id) {
             if self.known.len() >= NODES_MAX {
-                return None;
+                // Starts that crashed leave beats without rooms. They must not keep anybody out who lives.
+                let gone = self.known.iter().filter(|(_, node)| !node.lives);
+                let least = gone.min_by_key(|(_, node)| (!node.parts.is_empty(), node.heard))?.0.clone();
+                self.forget(&least);
             }
             let last = self.clock.counted;
             let node = Node { lives: false, last, heard: now, beat: None, parts: BTreeMap::new() };
             self.known.insert(id.into(), node);
         }
         self.known.get_mut(id)
+    }
+
+    fn forget(&mut self, id: &str) {
+        if let Some(node) = self.known.remove(id) {
+            self.held -= node.parts.values().map(|part| part.rooms.len()).sum::<usize>();
+            self.publish();
+        }
     }
 
     fn set_lives(&mut self, id: &str, lives: bool) {

@@ -262,6 +262,20 @@ fn nodes_and_rooms_have_a_maximum() {
 }
 
 #[test]
+fn starts_that_crashed_keep_nobody_out_who_lives() {
+    let mut world = World::new();
+    world.rooms("lives", 3, &[("r", 2)]);
+    world.beat("lives", 5);
+    for n in 0..2 * NODES_MAX {
+        world.beat(&format!("crashed-{n:03}"), 1);
+    }
+    world.beat("own", 0);
+    world.beat("lives", 5);
+    assert_eq!((world.size("r"), world.connections()), (2, 5));
+    assert_eq!(world.nodes.known.len(), NODES_MAX);
+}
+
+#[test]
 fn the_first_node_removes_what_those_left_that_are_long_gone() {
     let mut world = World::begun();
     world.rooms("a", 3, &[("r", 1)]);
