@@ -287,6 +287,7 @@ fn a_connection_that_breaks_under_a_send_has_its_pushes_dropped_and_counted() {
             let dropped = world.dropped(DropReason::Closed);
             assert_eq!((stats.sent.get(), dropped, stats.offered.get()), (0, stats.offered.get(), dropped));
             assert_eq!(dropped, 2, "two that waited, or a direct one and that of the room behind it");
+            assert_eq!(stats.sent_bytes.get(), client.bytes, "what broke was not sent");
             world.assert_empty();
         }
     }

@@ -69,6 +69,15 @@ fn a_joined_run_ends_at_its_messages_and_at_its_bytes() {
     assert_eq!(client.texts(), ["1", "2", "3", "4", "5", &long, "7", "8"]);
     assert_eq!(world.sum(|stats| &stats.sends) - before, 4, "123, 45, the long one, 78");
     assert_eq!(world.stats(0).run_messages.sum(), 8);
+    // Sixteen bytes of a header and these are a hundred: two fill a run.
+    for (second, sends) in [(84, 1), (85, 2)] {
+        let before = world.sum(|stats| &stats.sends);
+        for bytes in [84, second] {
+            world.dispatch(&Target::Room("live://1".into()), 1000, &"y".repeat(bytes)).expect("places");
+        }
+        world.settle();
+        assert_eq!(world.sum(|stats| &stats.sends) - before, sends, "{second}");
+    }
 }
 
 #[test]

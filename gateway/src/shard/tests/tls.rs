@@ -21,7 +21,7 @@ use super::steady;
 use super::world::{Setup, World};
 use crate::config::{CertificateFiles, Tls};
 use crate::dispatch::Target;
-use crate::reason::{DropReason, Handshake};
+use crate::reason::{CloseReason, DropReason, Handshake};
 use crate::shard::{ListenerSettings, SlowPolicy, Transport};
 use crate::tls::{Loaded, Speaks, load};
 
@@ -275,6 +275,27 @@ fn a_long_message_is_cut_into_records_and_counted_when_its_last_byte_has_left() 
         assert_eq!((world.sum(|stats| &stats.sent), world.sum(|stats| &stats.queued)), (sent + 1, 0));
     }
     leave(world, &client);
+}
+
+#[test]
+fn who_takes_a_byte_of_its_records_in_the_stated_time_is_not_closed_as_stalled() {
+    let mut world = secure().listeners(|l| (l.stall_ms_max, l.linger_ms_max) = (2000, 500)).build();
+    let stalled = enter(&mut world, Transport::Tcp, &tls13(), "stalled", "room");
+    let mut slow = enter(&mut world, Transport::Tcp, &tls13(), "slow", "room");
+    [&stalled, &slow].iter().for_each(|client| client.set_window(10));
+    for text in ["one", "two", "three"] {
+        world.push_room("room", text);
+    }
+    for step in 1..120 {
+        world.advance(1500);
+        slow.read(1);
+        world.settle();
+        assert_eq!(world.closes(CloseReason::Stalled), u64::from(step > 1), "step {step}");
+    }
+    assert!(stalled.is_closed() && !slow.is_closed());
+    slow.set_window(usize::MAX);
+    talk(&mut world, &mut slow);
+    assert_eq!(slow.texts(), ["one", "two", "three"]);
 }
 
 #[test]
