@@ -51,11 +51,6 @@ fn parse<'a>(arguments: &[&'a str]) -> Option<(u32, Vec<&'a str>)> {
 
 /// What this machine lacks, and how to get it.
 fn missing() -> Option<&'static str> {
-    let works = |program: &str, arguments: &[&str]| {
-        let mut command = Command::new(program);
-        let ended = command.args(arguments).env_remove("RUSTUP_TOOLCHAIN").stdout(Stdio::null()).stderr(Stdio::null());
-        ended.status().is_ok_and(|status| status.success())
-    };
     if !works("rustup", &["run", "nightly", "rustc", "--version"]) {
         Some("fuzzing needs a nightly toolchain: rustup toolchain install nightly --profile minimal")
     } else if !works("cargo", &["+nightly", "fuzz", "--version"]) {
@@ -65,6 +60,13 @@ fn missing() -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// Whether a program can be run, with the toolchain that its arguments name.
+pub(crate) fn works(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    let ended = command.args(arguments).env_remove("RUSTUP_TOOLCHAIN").stdout(Stdio::null()).stderr(Stdio::null());
+    ended.status().is_ok_and(|status| status.success())
 }
 
 /// The targets: the programs in `fuzz/fuzz_targets`.

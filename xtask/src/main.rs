@@ -8,6 +8,7 @@ mod fuzz;
 mod sim;
 mod tidy;
 mod torture;
+mod watched;
 
 use std::{
     env,
@@ -27,7 +28,9 @@ Commands:
   kafka   a real broker on loopback: up [PROPERTY...], topic NAME PARTITIONS, down, fetch (what up needs)
   torture the real server under cut links, kills, stops and want: [--minutes M] [--server BINARY]
   sim     a whole gateway on a simulated kernel: --seed S (--events N | --seconds SIMULATED), --seeds N [--seconds …], --sabotage
-  mutants the simulation and the tests against one change of the source at a time: [--part K/N] [--list] [PATH]...
+  mutants the simulation and the tests against one change of the source at a time: [--seeds N] [--sample N,SEED] [--part K/N] [--list] [PATH]...
+  asan    the gateway's tests and the real server under AddressSanitizer: [FILTER]...
+  miri    the tests of what needs no kernel under Miri: [FILTER]...
   tidy    the rules of style that a program can check";
 
 fn main() -> ExitCode {
@@ -40,6 +43,8 @@ fn main() -> ExitCode {
         ["dist", "--profile", profile] => exit(dist::run(&root(), profile)),
         ["mutants", ref arguments @ ..] => exit(mutants(&root(), arguments)),
         ["kafka", ref arguments @ ..] => exit(broker::run(&root(), arguments)),
+        ["asan", ref filters @ ..] => exit(watched::asan(&root(), filters)),
+        ["miri", ref filters @ ..] => exit(watched::miri(&root(), filters)),
         ["forecast", ref arguments @ ..] => exit(forecast::run(&root(), arguments)),
         ["forecast-inside", ref arguments @ ..] => exit(forecast::inside(arguments)),
         ["torture", ref arguments @ ..] => exit(torture::run(&root(), arguments)),

@@ -1,6 +1,6 @@
 //! For any cut of the byte stream the events are the same, and no bytes make a decoder panic or hang.
 
-use crate::support::{conversation, damage, damaged, decode, reads, wire};
+use crate::support::{conversation, damage, damaged, decode, reads, twice_the_cases, wire};
 use halley_protocol::packet::{self, Packet, PacketReject};
 use halley_protocol::websocket::client;
 use halley_protocol::websocket::frame::FrameLimits;
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 const SMALL: FrameLimits = FrameLimits { message_bytes_max: 300, fragments_max: 5, deflate: false };
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(twice_the_cases())]
 
     #[test]
     fn a_sound_conversation_gives_its_events_for_any_cut((frames, seen) in conversation(), reads in reads()) {

@@ -67,8 +67,9 @@ fn what_is_no_deflate_is_told_apart_wherever_it_breaks_off() {
 fn a_message_may_inflate_to_the_most_bytes_and_not_to_one_more() {
     assert!(inflate(&deflate(&[7; 8192])) == Ok(vec![7; 8192]));
     assert_eq!(inflate(&deflate(&[7; 8193])), Err(FrameReject::MessageTooBig));
-    let bomb = deflate(&vec![0; 16 << 20]);
-    assert_eq!(inflate(&bomb[..8000]), Err(FrameReject::MessageTooBig), "a bomb that fits a message");
+    // Miri would be busy with the larger one for half an hour.
+    let bomb = deflate(&vec![0; if cfg!(miri) { 1 << 17 } else { 16 << 20 }]);
+    assert_eq!(inflate(&bomb[..bomb.len().min(8000)]), Err(FrameReject::MessageTooBig), "a bomb that fits a message");
 }
 
 #[test]
@@ -215,8 +216,6 @@ fn pieces_join_in_any_row_whether_deflated_or_stored() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
     #[test]
     fn a_deflated_message_is_the_same_for_any_cut(
         plain in prop::collection::vec(0..4_u8, 0..600), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..4),

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use halley_protocol::forwarded::{ForwardedBy, client};
 use proptest::prelude::*;
 
+use crate::support::twice_the_cases;
+
 /// The proxies of these tests are of the networks `10.0.0.0/8` and `fd00::/8`.
 fn is_trusted(ip: IpAddr) -> bool {
     match ip.to_canonical() {
@@ -68,7 +70,7 @@ fn forwarded_is_read_as_its_rfc_says() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(twice_the_cases())]
 
     /// What a trusted proxy puts behind whatever a client wrote is what counts.
     #[test]

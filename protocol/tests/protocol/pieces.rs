@@ -65,8 +65,6 @@ fn long(text: bool, bytes: usize, frame: usize) -> Vec<Sent> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
     #[test]
     fn pieces_make_the_messages_that_the_other_decoder_sees((frames, _) in conversation(), reads in reads()) {
         let stream = wire(&frames);

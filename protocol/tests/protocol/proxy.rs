@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use halley_protocol::proxy::{HEADER_BYTES_MAX, Header, LINE_BYTES_MAX, ProxyReject, parse};
 use proptest::prelude::*;
 
+use crate::support::twice_the_cases;
+
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 fn address(text: &str) -> SocketAddr {
@@ -137,7 +139,7 @@ fn header() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(twice_the_cases())]
 
     #[test]
     fn a_header_is_judged_the_same_for_any_cut(mut bytes in header(), flip in any::<(usize, u8)>(), damage in any::<bool>()) {

@@ -197,3 +197,9 @@ pub(crate) fn damaged(
     }
     stream
 }
+
+/// For properties that are cheap to look at; `PROPTEST_CASES` says how many are once.
+pub(crate) fn twice_the_cases() -> ProptestConfig {
+    let config = ProptestConfig::default();
+    ProptestConfig { cases: 2 * config.cases, ..config }
+}

@@ -1,6 +1,6 @@
 //! Frames and handshakes compared with tungstenite, an independent implementation, both ways.
 
-use crate::support::{Outcome, Seen, Sent, conversation, damage, damaged, decode, wire};
+use crate::support::{Outcome, Seen, Sent, conversation, damage, damaged, decode, twice_the_cases, wire};
 use halley_protocol::websocket::encode::{CONTROL_BYTES_MAX, close_frame, control_frame};
 use halley_protocol::websocket::frame::FrameLimits;
 use halley_protocol::websocket::handshake::{self, RESPONSE_BYTES, Rules};
@@ -104,7 +104,7 @@ fn their_wire(frames: &[Sent]) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(twice_the_cases())]
 
     #[test]
     fn we_read_what_their_client_writes((frames, seen) in conversation()) {
