@@ -40,6 +40,10 @@ fn a_call_is_answered_with_partition_and_offset_or_with_503_and_never_in_between
     }
     assert_eq!(gateway.curl("/goim/push/keys?operation=1000&keys=", "x").status, 200, "nobody is no mistake to goim");
 
+    let nameless = json!({"target": {"keys": ["k", ""]}, "operation": 1000, "payload": {"text": "x"}});
+    let answer = gateway.call("POST", "/v1/push", "Content-Type: application/json\r\n", &nameless.to_string());
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (400, &json!("bad-request")), "{}", answer.body);
+
     broker.signal("STOP").expect("stopped");
     let since = std::time::Instant::now();
     let json = "Content-Type: application/json\r\n";

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use xtask::kafka::Broker;
 
 use crate::support::until;
@@ -58,6 +59,20 @@ fn a_partition_without_a_leader_keeps_no_other_from_being_read() {
     until("it is read", || at(r#""1":0"#));
     writer.put(&Wire { partition: Some(1), ..room_job("r", "1") });
     client.expect_push(1000, "1");
+}
+
+#[test]
+fn who_may_not_read_is_told_so_and_reads_when_it_may() {
+    let mock = MockCluster::new(1).expect("a cluster");
+    mock.create_topic("jobs", 1, 1).expect("a topic");
+    mock.request_errors(RDKafkaApiKey::Fetch, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 1000]);
+    let gateway = unready(&mock.bootstrap_servers(), "jobs", "");
+    until_state(&gateway, "refused");
+    let mut client = client(&gateway, "k", "r");
+    Writer::to(&mock.bootstrap_servers(), "jobs").put(&room_job("r", "first"));
+    mock.clear_request_errors(RDKafkaApiKey::Fetch);
+    client.expect_push(1000, "first");
+    until_state(&gateway, "consuming");
 }
 
 #[test]

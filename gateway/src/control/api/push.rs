@@ -9,6 +9,7 @@ use axum::{Extension, Json};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use futures_channel::oneshot;
+use halley_protocol::job;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -120,6 +121,10 @@ fn begin(app: &Shared, caller: &Caller, push: Push) -> Begun {
             return Begun::Over(Err(error.into()));
         }
         let job = source::job(push.target, push.operation, &push.body);
+        // What every node would skip is not written.
+        if let Err(reject) = job::check(&job, &source::JOB_LIMITS) {
+            return Begun::Over(Err(reject.into()));
+        }
         return Begun::Produced(Box::pin(kafka.produce(&job, id.as_deref())), turn);
     }
     let pushed = app.dispatch.push(&push.target, push.operation, &push.body, Note::new(halley_ring::now_us(), None));

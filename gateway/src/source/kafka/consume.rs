@@ -17,6 +17,7 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::client::Ear;
+use super::due::Due;
 use super::produce::Producer;
 use super::{Consumer, Shared, native};
 use crate::dispatch::{Dispatch, DispatchError, Target};
@@ -36,7 +37,7 @@ const RETRY: Duration = Duration::from_millis(1);
 const SLEEP: Duration = Duration::from_millis(100);
 
 /// Time between two lines of the log about rejected records, and between two attempts to read a partition.
-const REPEAT: Duration = Duration::from_secs(1);
+pub(super) const REPEAT: Duration = Duration::from_secs(1);
 
 /// The state of the thread.
 pub(super) struct Consume {
@@ -53,39 +54,6 @@ pub(super) struct Consume {
     renewed: u64,
 }
 
-/// Partitions that are to be read, each from its offset, until reading them has begun.
-#[derive(Debug, Default)]
-struct Due {
-    offsets: BTreeMap<i32, i64>,
-    tried: Option<Instant>,
-}
-
-impl Due {
-    /// Starts what is new at once, and what could not be started once in a while. The last offset said is the one.
-    fn start<E>(
-        &mut self,
-        new: Vec<(i32, i64)>,
-        now: Instant,
-        mut start: impl FnMut(i32, i64) -> Result<(), E>,
-    ) -> Vec<(i32, i64, E)> {
-        let waits = self.tried.is_some_and(|tried| now.duration_since(tried) < REPEAT);
-        if new.is_empty() && (self.offsets.is_empty() || waits) {
-            return Vec::new();
-        }
-        self.tried = Some(now);
-        self.offsets.extend(new);
-        let mut failed = Vec::new();
-        self.offsets.retain(|partition, offset| match start(*partition, *offset) {
-            Ok(()) => false,
-            Err(error) => {
-                failed.push((*partition, *offset, error));
-                true
-            }
-        });
-        failed
-    }
-}
-
 /// One partition's records.
 struct Queue {
     records: PartitionQueue<Ear>,
@@ -94,6 +62,8 @@ struct Queue {
     held: Option<Held>,
     /// Why no more records come, and since when.
     broken: Option<(KafkaError, Instant)>,
+    /// The watch may have been told so.
+    told: bool,
     /// When its last job was written.
     said_ms: u64,
 }
@@ -220,7 +190,7 @@ impl Consume {
         // Until it has given a job, what is written from now on is new.
         let _ = at.written_ms.compare_exchange(0, now_ms(), Ordering::Relaxed, Ordering::Relaxed);
         tracing::info!(event = "kafka", topic, partition, offset, "reading");
-        self.queues.insert(partition, Queue { records, at, held: None, broken: None, said_ms: 0 });
+        self.queues.insert(partition, Queue { records, at, held: None, broken: None, told: true, said_ms: 0 });
         Ok(())
     }
 }
@@ -241,14 +211,20 @@ impl Queue {
                 // Behind the last record there may be marks of transactions, which nobody gets.
                 Some(Err(KafkaError::PartitionEOF(_))) => {
                     self.at.read_to.store(end().unwrap_or(0), Ordering::Relaxed);
+                    comes(&mut self.told, &self.at, desk);
                     continue;
                 }
                 Some(Err(error)) => {
+                    if !is_unreadable(&error) {
+                        self.told = true;
+                        desk.shared.problems().insert(self.at.number, error.clone());
+                    }
                     self.broken.get_or_insert((error, Instant::now()));
                     continue;
                 }
             };
             let (offset, position) = (message.offset(), self.at.position.load(Ordering::Relaxed));
+            comes(&mut self.told, &self.at, desk);
             if let Some((error, _)) = self.broken.take()
                 && is_unreadable(&error)
             {
@@ -286,6 +262,13 @@ impl Queue {
 
     fn done(&self, offset: i64) {
         self.at.position.store(offset + 1, Ordering::Release);
+    }
+}
+
+/// Something comes from a partition of which the watch may have been told otherwise.
+fn comes(told: &mut bool, at: &Partition, desk: &Desk) {
+    if std::mem::take(told) {
+        desk.shared.problems().remove(&at.number);
     }
 }
 
@@ -448,26 +431,6 @@ pub(super) fn now_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_partition_that_cannot_be_started_is_tried_again_from_the_last_offset_said() {
-        let (mut due, begun) = (Due::default(), Instant::now());
-        let mut tried = Vec::new();
-        let mut step = |new: &[(i32, i64)], after: Duration, works: bool| {
-            tried.clear();
-            let failed = due.start(new.to_vec(), begun + after, |partition, offset| {
-                tried.push((partition, offset));
-                if works || partition == 0 { Ok(()) } else { Err("no") }
-            });
-            (tried.clone(), failed)
-        };
-        let first = step(&[(0, 5), (1, 7)], Duration::ZERO, false);
-        assert_eq!(first, (vec![(0, 5), (1, 7)], vec![(1, 7, "no")]));
-        assert_eq!(step(&[], REPEAT / 2, true), (vec![], vec![]), "not in every turn");
-        assert_eq!(step(&[(1, 9)], REPEAT / 2, false).0, [(1, 9)], "what is new, at once");
-        assert_eq!(step(&[], REPEAT * 2, true), (vec![(1, 9)], vec![]));
-        assert_eq!(step(&[], REPEAT * 4, true), (vec![], vec![]), "all are read");
-    }
 
     #[test]
     fn jobs_read_in_a_rush_are_as_far_apart_as_they_were_written() {

@@ -15,6 +15,7 @@
 mod client;
 mod consume;
 mod credentials;
+mod due;
 mod native;
 mod nodes;
 mod position;
@@ -27,13 +28,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use halley_protocol::job::Job;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaError;
 
 use super::cpus::leave;
 use super::nodes::NodeCommand;
@@ -79,6 +81,8 @@ struct Shared {
     stop: AtomicBool,
     /// From the watch to the consumer: read this partition from this offset.
     starts: Mutex<Vec<(i32, i64)>>,
+    /// From the consumer to the watch: why nothing comes from a partition.
+    problems: Mutex<BTreeMap<i32, KafkaError>>,
     file: Option<Mutex<PositionFile>>,
     renewed: Renewed,
     /// `kafka.job_age_ms_max` now.
@@ -97,6 +101,10 @@ impl Shared {
 
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Acquire)
+    }
+
+    fn problems(&self) -> MutexGuard<'_, BTreeMap<i32, KafkaError>> {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next offset of each partition.
@@ -155,6 +163,7 @@ impl Kafka {
             links,
             stop: AtomicBool::new(false),
             starts: Mutex::default(),
+            problems: Mutex::default(),
             file,
             renewed: Renewed::new(settings),
             job_age_ms_max: AtomicU32::new(settings.job_age_ms_max),
@@ -308,7 +317,7 @@ impl Kafka {
 type Made = (Arc<Consumer>, Ear, Arc<Producer>);
 
 fn make(shared: &Arc<Shared>, deliveries: Arc<Deliveries>) -> Result<Made, String> {
-    let problem = |error: rdkafka::error::KafkaError| format!("kafka: {error}");
+    let problem = |error: KafkaError| format!("kafka: {error}");
     let ear = Ear::default();
     let config = client::consumer(&shared.settings);
     let consumer = Consumer::from_config_and_context(&config, ear.clone()).map_err(problem)?;

@@ -170,6 +170,11 @@ impl Watch {
                 Ok(start) => {
                     self.went.remove(&number);
                     starts.extend(start.map(|offset| (number, offset)));
+                    // The brokers tell how it stands, and give nothing, as to one who may not read.
+                    if let Some(error) = self.shared.problems().get(&number) {
+                        silent += 1;
+                        problem.get_or_insert((number, error.clone()));
+                    }
                 }
                 Err(error) => {
                     if !self.started.contains(&number) {
