@@ -3,7 +3,7 @@
 use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
 
-use gateway::control::endpoint::tls;
+use gateway::endpoint::tls;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 

@@ -6,6 +6,7 @@ pub mod config;
 pub mod control;
 pub mod directory;
 pub mod dispatch;
+pub mod endpoint;
 pub mod identity;
 pub mod ids;
 pub mod limits;

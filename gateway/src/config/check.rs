@@ -325,7 +325,9 @@ impl Check<'_> {
             _ => {}
         }
         if topic.is_empty() {
-            return crate::upstream::check_url(url).or_else(|problem| self.wrong("upstream.url", problem));
+            return crate::upstream::endpoint_rules(upstream)
+                .map(drop)
+                .or_else(|(key, problem)| self.wrong(key, problem));
         }
         let Some(kafka) = &self.settings.kafka else {
             return self.wrong("upstream.kafka_topic", "needs a broker: add a table [kafka] with brokers");

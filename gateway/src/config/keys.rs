@@ -285,9 +285,14 @@ pub const KEYS: &[Key] = &[
     key(
         "upstream.url",
         "\"\"",
-        "Or an endpoint that they are posted to, such as `\"http://127.0.0.1:8000/messages\"`.",
+        "Or an endpoint that they are posted to, `http://…` or `https://…`, such as `\"http://127.0.0.1:8000/messages\"`.",
     ),
     key("upstream.authorization", "\"\"", "Value of the header `Authorization` of these requests; empty: none."),
+    key(
+        "upstream.ca_file",
+        "\"\"",
+        "PEM file with those who may sign the certificate of an `https` endpoint; empty: those of the system.",
+    ),
     key(
         "upstream.operations",
         "[4]",

@@ -108,7 +108,7 @@ fn errors_name_file_line_key_and_what_would_be_right() {
         (format!("{OPEN}[upstream]\nkafka_topic = \"x\""), &["upstream.kafka_topic", "[kafka]"]),
         (format!("{OPEN}{KAFKA}[upstream]\nkafka_topic = \"goim-push-topic\""), &["upstream.kafka_topic", "another"]),
         (format!("{OPEN}{URL}kafka_topic = \"x\""), &["halley.toml:7: upstream.url", "one place"]),
-        (format!("{OPEN}[upstream]\nurl = \"hooks/x\""), &["halley.toml:7: upstream.url", "http://HOST"]),
+        (format!("{OPEN}[upstream]\nurl = \"hooks/x\""), &["halley.toml:7: upstream.url", "http://host"]),
         (format!("{OPEN}{URL}operations = [4, \"7-3\"]"), &["halley.toml:8: upstream.operations", "1000-1999"]),
         (format!("{OPEN}{URL}operations = [12]"), &["halley.toml:8: upstream.operations", "12 has a meaning"]),
         (format!("{OPEN}{URL}operations = []"), &["upstream.operations", "1 to 64"]),
@@ -127,6 +127,11 @@ fn errors_name_file_line_key_and_what_would_be_right() {
             &["listener[0].bind", "also the address of api.bind"],
         ),
     ];
+    told(cases);
+}
+
+/// That each of these is refused in one sentence with these parts.
+fn told(cases: &[(String, &[&str])]) {
     for (text, parts) in cases {
         let error = error(&file(text));
         assert!(!error.contains('\n'), "one sentence: {error}");
@@ -134,6 +139,24 @@ fn errors_name_file_line_key_and_what_would_be_right() {
             assert!(error.contains(part), "{text:?} says {error:?}, which lacks {part:?}");
         }
     }
+}
+
+#[test]
+fn an_endpoint_of_upstream_that_could_not_be_called_is_refused() {
+    told(&[
+        (
+            format!("{OPEN}[upstream]\nurl = \"http://a:b@c/\""),
+            &["halley.toml:7: upstream.url", "upstream.authorization"],
+        ),
+        (
+            format!("{OPEN}{URL}authorization = \"a\\n\""),
+            &["halley.toml:8: upstream.authorization", "no value of a header"],
+        ),
+        (
+            format!("{OPEN}[upstream]\nurl = \"https://a/\"\nca_file = \"no-such.pem\""),
+            &["halley.toml:8: upstream.ca_file", "cannot read no-such.pem"],
+        ),
+    ]);
 }
 
 #[test]

@@ -14,6 +14,8 @@ pub struct Upstream {
     pub url: String,
     /// `Authorization` of the requests. Empty: none.
     pub authorization: String,
+    /// Who may sign the certificate of an endpoint with `https`, in PEM. Empty: the system's.
+    pub ca_file: String,
     /// Operations that are messages.
     pub operations: Vec<Operations>,
     /// Bytes of a message.
@@ -40,6 +42,7 @@ impl Default for Upstream {
             kafka_topic: String::new(),
             url: String::new(),
             authorization: String::new(),
+            ca_file: String::new(),
             operations: vec![Operations { first: 4, last: 4 }],
             message_bytes_max: 4096,
             messages_per_second_max: 10,

@@ -15,8 +15,8 @@ use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use ring::hmac;
 
 use super::decide::{About, HookAnswer, Question, Stay};
-use super::endpoint::{self, CallFailure, Endpoint, Url};
 use crate::config;
+use crate::endpoint::{self, CallError, Endpoint, Kind, Url};
 use crate::reason::CloseReason;
 
 use self::gone::{Gone, GoneLimits};
@@ -52,27 +52,28 @@ enum Told {
 pub fn rules(hooks: &config::Hooks) -> Result<[Option<endpoint::Rules>; 3], (String, String)> {
     let key = key(hooks).map_err(|(name, problem)| (format!("hooks.{name}"), problem))?;
     let mut tls = None;
-    let mut rules = |name: &str, url: &str| {
+    let mut rules = |subject: Subject, url: &str| {
         if url.is_empty() {
             return Ok::<_, (String, String)>(None);
         }
-        let url = Url::parse(url).map_err(|problem| (format!("hooks.{name}"), problem))?;
+        let subject = subject.name();
+        let url = Url::parse(url).map_err(|problem| (format!("hooks.{subject}_url"), problem))?;
         if url.is_secure() && tls.is_none() {
             tls = Some(endpoint::tls(&hooks.ca_file).map_err(|problem| ("hooks.ca_file".to_owned(), problem))?);
         }
         Ok(Some(endpoint::Rules {
             url,
             tls: tls.clone(),
-            key: key.clone(),
+            kind: Kind::Question { subject, key: key.clone() },
             call_max: Duration::from_millis(hooks.call_ms_max.into()),
             calls_max: hooks.calls_max as usize,
             answer_bytes_max: hooks.answer_bytes_max as usize,
         }))
     };
     Ok([
-        rules("login_url", &hooks.login_url)?,
-        rules("join_url", &hooks.join_url)?,
-        rules("gone_url", &hooks.gone_url)?,
+        rules(Subject::Login, &hooks.login_url)?,
+        rules(Subject::Join, &hooks.join_url)?,
+        rules(Subject::Gone, &hooks.gone_url)?,
     ])
 }
 
@@ -146,11 +147,11 @@ impl Hooks {
         stats.begin(subject);
         monoio::spawn(async move {
             let since = Instant::now();
-            let result = match endpoint {
-                Some(endpoint) => endpoint.call(subject.name(), body).await,
-                None => Err(CallFailure::Unreachable),
+            let (answer, outcome) = match endpoint {
+                Some(endpoint) => judge(subject, endpoint.call(body).await),
+                // Its secret or certificates could not be read at start, which the log has told.
+                None => (HookAnswer::Down, Outcome::Unreachable),
             };
-            let (answer, outcome) = judge(subject, result);
             stats.end(subject, outcome, since.elapsed());
             // Control goes on as long as the process.
             let _ = answers.unbounded_send((token, answer));
@@ -159,7 +160,7 @@ impl Hooks {
 }
 
 /// What an answer says, or what the want of one does.
-fn judge(subject: Subject, result: Result<bytes::Bytes, CallFailure>) -> (HookAnswer, Outcome) {
+fn judge(subject: Subject, result: Result<bytes::Bytes, CallError>) -> (HookAnswer, Outcome) {
     let hook = subject.name();
     match result {
         Ok(body) => match wire::answer(&body) {
@@ -173,10 +174,10 @@ fn judge(subject: Subject, result: Result<bytes::Bytes, CallFailure>) -> (HookAn
                 (HookAnswer::Nonsense, Outcome::Nonsense)
             }
         },
-        Err(failure) => {
-            let outcome = Outcome::of(failure);
-            tracing::warn!(event = "hook-failed", hook, outcome = outcome.name(), ?failure);
-            (if failure.is_down() { HookAnswer::Down } else { HookAnswer::Nonsense }, outcome)
+        Err(error) => {
+            let outcome = Outcome::of(error.failure);
+            tracing::warn!(event = "hook-failed", hook, outcome = outcome.name(), problem = %error);
+            (if error.failure.is_down() { HookAnswer::Down } else { HookAnswer::Nonsense }, outcome)
         }
     }
 }

@@ -22,7 +22,7 @@ use monoio_compat::StreamWrapper;
 use monoio_compat::hyper::{MonoioIo, MonoioTimer};
 use rustls::ServerConfig;
 
-use super::secure::Secure;
+use crate::tls::Secure;
 
 /// Bytes of a request's head, which is also the size of a connection's read buffer.
 const HEAD_BYTES_MAX: usize = 16 * 1024;

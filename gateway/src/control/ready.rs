@@ -9,6 +9,7 @@ use tuning::{Demand, Report, Tree, Weight};
 
 use super::app::App;
 use crate::config::{Auth, Config, ECHO_PATH, Transport};
+use crate::endpoint::Url;
 use crate::limits::{ECHO_HELD_BYTES_MAX, UPSTREAM_BUFFERS_MAX};
 use crate::upstream::Message;
 
@@ -89,7 +90,9 @@ fn upstream(config: &Config) {
     /// What is kept of a message beside its body, about: key, rooms, and what the place's client needs.
     const BESIDE: u64 = 1024;
     let Some(upstream) = &config.settings.upstream else { return };
-    let place = if upstream.is_http() { &upstream.url } else { &upstream.kafka_topic };
+    // A URL that was checked, without what may be secret in it.
+    let url = Url::parse(&upstream.url).map(|url| url.to_string());
+    let place = if upstream.is_http() { url.unwrap_or_default() } else { upstream.kafka_topic.clone() };
     let buffers = u64::from(config.plan.shards) * (UPSTREAM_BUFFERS_MAX * size_of::<Message>()) as u64;
     let waiting = u64::from(upstream.in_flight_max) * (u64::from(upstream.message_bytes_max) + BESIDE);
     tracing::info!(event = "upstream", place, messages_bytes_max = buffers + waiting);

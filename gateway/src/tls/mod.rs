@@ -1,9 +1,11 @@
-//! TLS as the configuration says it: files read and checked, and what handshakes begin with.
+//! TLS as the configuration says it: files read and checked, what handshakes begin with, and streams of HTTP over it.
 
 mod load;
+mod secure;
 mod validity;
 
 pub use load::{CERTIFICATES_MAX, Loaded, Problem, Speaks, load};
+pub(crate) use secure::Secure;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -10,12 +10,16 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use hyper::header::HeaderValue;
 use serde_json::json;
 
 use super::{Answer, Envelope, Outcome, Receipt, Refused};
 use crate::config;
+use crate::endpoint::{self, CallFailure, Endpoint, Kind, Url};
 use crate::link::ShardLink;
-use crate::upstream::client::{Client, Failure};
+
+/// Bytes of an answer that are read to keep its connection; the status alone counts.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// A message in its lane.
 struct Waiting {
@@ -29,14 +33,37 @@ pub struct Http {
     lanes: Vec<UnboundedSender<Waiting>>,
 }
 
+/// What a configuration says of the endpoint, as one lane calls it. The error is the key of the configuration and a sentence.
+pub fn endpoint_rules(settings: &config::Upstream) -> Result<endpoint::Rules, (&'static str, String)> {
+    let url = Url::parse(&settings.url).map_err(|problem| ("upstream.url", problem))?;
+    let authorization = match &*settings.authorization {
+        "" => None,
+        text => {
+            let wrong = |_| ("upstream.authorization", "is no value of a header: use visible ASCII in one line".into());
+            let mut value = HeaderValue::from_str(text).map_err(wrong)?;
+            value.set_sensitive(true);
+            Some(value)
+        }
+    };
+    let tls = url.is_secure().then(|| endpoint::tls(&settings.ca_file)).transpose();
+    Ok(endpoint::Rules {
+        url,
+        tls: tls.map_err(|problem| ("upstream.ca_file", problem))?,
+        kind: Kind::Delivery { authorization },
+        call_max: Duration::from_millis(settings.answer_ms_max.into()),
+        calls_max: 1,
+        answer_bytes_max: ANSWER_BYTES_MAX,
+    })
+}
+
 impl Http {
     /// Lanes that have not connected yet. Must be called within a runtime.
     pub fn new(settings: &config::Upstream, links: &Arc<[Arc<ShardLink>]>) -> Result<Self, String> {
-        let client = Client::new(&settings.url, &settings.authorization)?;
+        let rules = endpoint_rules(settings).map_err(|(key, problem)| format!("{key}: {problem}"))?;
         let lanes = (0..settings.requests_max).map(|_| {
             let (lane, waiting) = unbounded();
             let lane_of = Lane {
-                client: client.clone(),
+                endpoint: Endpoint::new(rules.clone()),
                 waiting,
                 links: Arc::clone(links),
                 batch_max: settings.batch_messages_max as usize,
@@ -79,7 +106,7 @@ fn json_of(envelope: &Envelope<'_>) -> String {
 }
 
 struct Lane {
-    client: Client,
+    endpoint: Endpoint,
     waiting: UnboundedReceiver<Waiting>,
     links: Arc<[Arc<ShardLink>]>,
     batch_max: usize,
@@ -110,18 +137,14 @@ impl Lane {
         }
     }
 
-    async fn post(&mut self, batch: Vec<Waiting>) {
+    async fn post(&self, batch: Vec<Waiting>) {
         let messages: Vec<&str> = batch.iter().map(|waiting| &*waiting.json).collect();
         let body = format!("[{}]", messages.join(","));
-        let posted = self.client.post(body.into(), self.patience).await;
-        let outcome = posted.map_err(|failure| {
-            let refused = match failure {
-                Failure::Status(_) => Refused::PlaceRefused,
-                Failure::Late => Refused::TimeOut,
-                Failure::Away(_) => Refused::PlaceAway,
-            };
-            let (reason, messages) = (refused.name(), batch.len());
-            tracing::warn!(event = "upstream-refused", reason, messages, problem = %failure);
+        let posted = self.endpoint.call(body.into()).await;
+        let outcome = posted.map(drop).map_err(|error| {
+            let refused = refused(error.failure);
+            let (reason, messages, url) = (refused.name(), batch.len(), self.endpoint.url());
+            tracing::warn!(event = "upstream-refused", reason, messages, %url, problem = %error);
             refused
         });
         for waiting in &batch {
@@ -131,6 +154,19 @@ impl Lane {
 
     fn answer(&self, receipt: Receipt, outcome: Outcome) {
         self.links[receipt.conn.shard().at()].put_answer(Answer { receipt, outcome });
+    }
+}
+
+/// What is told of a message whose call failed so.
+fn refused(failure: CallFailure) -> Refused {
+    match failure {
+        CallFailure::Status(_) => Refused::PlaceRefused,
+        CallFailure::Late => Refused::TimeOut,
+        CallFailure::Unreachable
+        | CallFailure::Broken
+        | CallFailure::Malformed
+        | CallFailure::TooBig
+        | CallFailure::Rests => Refused::PlaceAway,
     }
 }
 

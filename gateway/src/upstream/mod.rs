@@ -10,7 +10,6 @@
 //! that was taken is answered exactly once, and acknowledged only when the place has it.
 
 mod clerk;
-mod client;
 mod http;
 mod link;
 mod place;
@@ -25,8 +24,7 @@ use crate::limits;
 
 #[cfg(test)]
 pub(crate) use clerk::Clerk;
-pub use client::check_url;
-pub use http::Http;
+pub use http::{Http, endpoint_rules};
 pub use link::UpstreamLink;
 #[cfg(test)]
 pub use place::Kept;

@@ -1,13 +1,14 @@
 //! Messages of clients to an HTTP endpoint: what a request is, every mood of an endpoint, and that nothing acknowledged is
 //! ever missing.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use clap::Parser as _;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
 use crate::support::talk::{check, talk, text};
@@ -51,6 +52,10 @@ struct Endpoint {
 
 impl Endpoint {
     fn start(address: SocketAddr, kept: Arc<Mutex<Kept>>) -> Self {
+        Self::serve(address, kept, None)
+    }
+
+    fn serve(address: SocketAddr, kept: Arc<Mutex<Kept>>, tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind(address).expect("an address");
         let address = listener.local_addr().expect("an address");
         let (mood, ended) = (Arc::new(Mutex::new(Mood::Good)), Arc::new(AtomicBool::new(false)));
@@ -63,8 +68,18 @@ impl Endpoint {
                     return;
                 }
                 kept.lock().expect("alive").streams.push(stream.try_clone().expect("a stream"));
-                let (kept, mood) = (Arc::clone(&kept), Arc::clone(&mood));
-                thread::spawn(move || while request(&stream, &kept, &mood).is_some() {});
+                let (kept, mood, tls) = (Arc::clone(&kept), Arc::clone(&mood), tls.clone());
+                thread::spawn(move || {
+                    let mut wire: Box<dyn Wire> = match tls {
+                        Some(tls) => {
+                            let session = ServerConnection::new(tls).expect("a session");
+                            Box::new(StreamOwned::new(session, stream.try_clone().expect("a stream")))
+                        }
+                        None => Box::new(stream.try_clone().expect("a stream")),
+                    };
+                    while request(&mut *wire, &kept, &mood).is_some() {}
+                    let _ = stream.shutdown(Shutdown::Both);
+                });
             }
         });
         Self { address, kept, mood, ended, thread: Some(thread) }
@@ -101,8 +116,13 @@ impl Endpoint {
     }
 }
 
-/// Reads a request and answers it; `None`: the connection has ended.
-fn request(mut stream: &TcpStream, kept: &Mutex<Kept>, mood: &Mutex<Mood>) -> Option<()> {
+/// Plain or over TLS.
+trait Wire: Read + Write {}
+
+impl<T: Read + Write> Wire for T {}
+
+/// Reads a request and answers it; `None`: the connection has ended, or is to end.
+fn request(stream: &mut dyn Wire, kept: &Mutex<Kept>, mood: &Mutex<Mood>) -> Option<()> {
     let mut bytes = Vec::new();
     let mut more = [0; 16 * 1024];
     let head = loop {
@@ -135,10 +155,7 @@ fn request(mut stream: &TcpStream, kept: &Mutex<Kept>, mood: &Mutex<Mood>) -> Op
         Mood::Long => [&b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n"[..], &vec![b'x'; 10_000_000]].concat(),
         Mood::Full => b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".into(),
         Mood::Nonsense => b"\x16\x03\x01 what?\r\n\r\n".into(),
-        Mood::Curt => {
-            let _ = stream.shutdown(Shutdown::Both);
-            return None;
-        }
+        Mood::Curt => return None,
         Mood::Silent => return Some(()),
     };
     stream.write_all(&answer).ok()
@@ -174,6 +191,63 @@ fn a_request_has_messages_with_what_the_gateway_knows_of_them() {
     let expected = r#"{"member":7,"key":"k","rooms":["live://1"],"operation":4,"sequence":77,"time_ms":null,"node":"node","payload":{"text":"grüße"}}"#;
     assert_eq!(message.to_string(), expected);
     assert_eq!(kept.messages[1]["payload"]["base64"], "/w==");
+}
+
+/// A certificate for `localhost` that signs itself, and the TLS of its server.
+fn certificate() -> (String, Arc<ServerConfig>) {
+    let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("signed");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
+    let key = signed.signing_key.serialize_der().try_into().expect("a key");
+    let config = builder.with_no_client_auth().with_single_cert(vec![signed.cert.der().clone()], key).expect("right");
+    (signed.cert.pem(), Arc::new(config))
+}
+
+#[test]
+fn over_tls_it_gets_the_same_from_a_gateway_that_trusts_it_and_nothing_from_another() {
+    let (pem, tls) = certificate();
+    let endpoint = Endpoint::serve("127.0.0.1:0".parse().expect("an address"), Arc::default(), Some(tls));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("a writable folder");
+        path.display().to_string()
+    };
+    let with = |ca_file: &str| {
+        let url = format!("https://localhost:{}/messages?token=secret", endpoint.address.port());
+        Gateway::start(&format!("{OPEN}[upstream]\nurl = \"{url}\"\nca_file = \"{ca_file}\"\n{LISTENERS}"))
+    };
+    let gateway = with(&file("right.pem", &pem));
+    let mut client = Client::login(gateway.tcp(), Transport::Tcp, r#"{"mid":7,"key":"k"}"#);
+    let mut say = |sequence: i32, mood: Mood, answer: &str| {
+        endpoint.set(mood);
+        client.send(SEND, sequence, text("k", sequence).as_bytes());
+        client.expect(REPLY, sequence, answer.as_bytes());
+    };
+    say(1, Mood::Good, "");
+    say(2, Mood::Good, "");
+    assert_eq!(endpoint.kept.lock().expect("alive").streams.len(), 1, "a connection is kept");
+    say(3, Mood::Long, "");
+    say(4, Mood::Full, r#"{"refused":"place-refused"}"#);
+    say(5, Mood::Curt, r#"{"refused":"place-away"}"#);
+    say(6, Mood::Good, "");
+    let known = ["k"].repeat(4).into_iter().map(str::to_owned).zip([1, 2, 3, 6]).collect::<Vec<_>>();
+    assert_eq!(Endpoint::found(&endpoint.kept), known);
+    gateway.stop();
+
+    let stranger = with(&file("other.pem", &certificate().0));
+    let mut client = Client::login(stranger.tcp(), Transport::Tcp, r#"{"key":"k"}"#);
+    client.send(SEND, 7, text("k", 7).as_bytes());
+    client.expect(REPLY, 7, br#"{"refused":"place-away"}"#);
+    assert_eq!(Endpoint::found(&endpoint.kept), known);
+    // Why is in the log, and not what may be secret in the address.
+    let url = format!("https://localhost:{}/messages?…", endpoint.address.port());
+    let line = stranger.log_line("upstream-refused");
+    assert_eq!(line["url"], *url, "{line}");
+    assert!(line["problem"].as_str().is_some_and(|problem| problem.contains("certificate")), "{line}");
+    assert!(!stranger.log().contains("token=secret"), "{}", stranger.log());
+    stranger.stop();
 }
 
 #[test]

@@ -122,6 +122,19 @@ impl Gateway {
         self.log.lock().expect("a reader that lives").clone()
     }
 
+    /// The first line of this event, once it is there.
+    #[allow(dead_code, reason = "some of the tests read lines")]
+    pub(crate) fn log_line(&self, event: &str) -> Value {
+        let mut found = None;
+        super::until(event, || {
+            let log = self.log();
+            let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            found = lines.find(|line| line["event"] == event);
+            found.is_some()
+        });
+        found.expect("it was found")
+    }
+
     /// Sends SIGTERM to this process and no other.
     pub(crate) fn terminate(&self) {
         self.signal(rustix::process::Signal::TERM);

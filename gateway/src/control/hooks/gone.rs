@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::stats::{HookStats, Outcome, Subject};
 use crate::control::decide::Stay;
-use crate::control::endpoint::Endpoint;
+use crate::endpoint::Endpoint;
 use crate::reason::CloseReason;
 
 /// Bytes of a call; a longer one begins no further entry.
@@ -124,11 +124,12 @@ async fn tell(endpoint: &Endpoint, body: Bytes, tries_max: u32, stats: &HookStat
     for tried in 1..=tries_max {
         let since = std::time::Instant::now();
         stats.begin(Subject::Gone);
-        let result = endpoint.call(Subject::Gone.name(), body.clone()).await;
-        let outcome = result.as_ref().map_or_else(|failure| Outcome::of(*failure), |_| Outcome::Taken);
+        let result = endpoint.call(body.clone()).await;
+        let outcome = result.as_ref().map_or_else(|error| Outcome::of(error.failure), |_| Outcome::Taken);
         stats.end(Subject::Gone, outcome, since.elapsed());
-        let Err(failure) = result else { return true };
-        tracing::warn!(event = "hook-failed", hook = "gone", outcome = outcome.name(), ?failure, tried);
+        let Err(error) = result else { return true };
+        let hook = Subject::Gone.name();
+        tracing::warn!(event = "hook-failed", hook, outcome = outcome.name(), problem = %error, tried);
         if tried < tries_max {
             monoio::time::sleep(pause).await;
             pause = (2 * pause).min(PAUSE_LONGEST);

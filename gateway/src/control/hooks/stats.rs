@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::control::endpoint::CallFailure;
+use crate::endpoint::CallFailure;
 use crate::stats::{Counter, Spread};
 
 /// What an endpoint is called for.

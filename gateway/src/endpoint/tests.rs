@@ -67,20 +67,30 @@ fn rules(address: SocketAddr) -> Rules {
     Rules {
         url: Url::parse(&format!("http://{address}/hook?a=b")).unwrap(),
         tls: None,
-        key: None,
+        kind: Kind::Question { subject: "login", key: None },
         call_max: PATIENCE,
         calls_max: 2,
         answer_bytes_max: 1000,
     }
 }
 
+fn delivery(address: SocketAddr) -> Rules {
+    let authorization = Some(HeaderValue::from_static("Bearer of news"));
+    Rules { kind: Kind::Delivery { authorization }, ..rules(address) }
+}
+
 /// Calls so often, one after the other.
 fn call(rules: Rules, times: usize) -> Vec<Result<Bytes, CallFailure>> {
+    try_calls(rules, times).into_iter().map(|result| result.map_err(|error| error.failure)).collect()
+}
+
+/// The same, with the causes.
+fn try_calls(rules: Rules, times: usize) -> Vec<Result<Bytes, CallError>> {
     start::runtime().unwrap().block_on(async {
         let endpoint = Endpoint::new(rules);
         let mut results = Vec::new();
         for _ in 0..times {
-            results.push(endpoint.call("login", Bytes::from_static(b"[1]")).await);
+            results.push(endpoint.call(Bytes::from_static(b"[1]")).await);
         }
         assert_eq!(endpoint.load(), (0, 0), "every place is free again");
         results
@@ -179,6 +189,58 @@ fn an_endpoint_that_is_down_is_not_tried_at_every_call() {
     let tried = results.iter().take_while(|result| **result == Err(CallFailure::Unreachable)).count();
     assert!((8..20).contains(&tried), "{results:?}");
     assert!(results[tried..].iter().all(|result| *result == Err(CallFailure::Rests)), "{results:?}");
+    let [Err(error)] = &try_calls(rules(address), 1)[..] else { panic!("nobody listens") };
+    let text = error.to_string();
+    assert!(text.contains(&address.to_string()) && text.contains("refused"), "{text}");
+}
+
+#[test]
+fn what_is_delivered_is_sent_once_and_the_status_alone_says_whether_it_arrived() {
+    let (address, heard) = endpoint(|number, peer| {
+        // The first connection ends with its second request read, and no answer.
+        peer.hear();
+        peer.say(OK);
+        if number == 0 {
+            peer.hear();
+        } else {
+            peer.linger();
+        }
+    });
+    let results = call(delivery(address), 3);
+    assert_eq!(results, [Ok(Bytes::new()), Err(CallFailure::Broken), Ok(Bytes::new())]);
+    let requests: Vec<_> = (0..3).map(|_| heard.recv().unwrap()).collect();
+    assert!(heard.try_recv().is_err(), "none was sent again");
+    let authorized = |request: &String| request.contains("\r\nauthorization: Bearer of news\r\n");
+    assert!(requests.iter().all(|request| authorized(request) && !request.contains(SUBJECT)), "{requests:?}");
+    for (answer, result) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n", Ok(Bytes::new())),
+        ("HTTP/1.1 503 Oops\r\nContent-Length: 10000000\r\n\r\n", Err(CallFailure::Status(503))),
+    ] {
+        let (address, _heard) = endpoint(move |_, peer| {
+            peer.hear();
+            peer.say(answer);
+            peer.linger();
+        });
+        assert_eq!(call(delivery(address), 2), [result.clone(), result], "{answer}");
+    }
+}
+
+#[test]
+fn an_answer_that_never_ends_holds_up_no_delivery_that_arrived() {
+    let (address, _heard) = endpoint(|_, peer| {
+        peer.hear();
+        peer.say("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{");
+        peer.linger();
+    });
+    let rules = Rules { call_max: Duration::from_millis(300), ..delivery(address) };
+    assert_eq!(call(rules, 1), [Ok(Bytes::new())]);
+}
+
+#[test]
+fn a_delivery_is_tried_each_time() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let results = call(delivery(address), 20);
+    assert!(results.iter().all(|result| *result == Err(CallFailure::Unreachable)), "{results:?}");
 }
 
 #[test]
@@ -193,7 +255,7 @@ fn calls_end_in_time_whether_they_have_a_place_or_wait_for_one() {
         let calls: Vec<_> = (0..6)
             .map(|_| {
                 let endpoint = endpoint.clone();
-                monoio::spawn(async move { endpoint.call("login", Bytes::from_static(b"[1]")).await })
+                monoio::spawn(async move { endpoint.call(Bytes::from_static(b"[1]")).await })
             })
             .collect();
         monoio::time::sleep(Duration::from_millis(100)).await;
@@ -205,7 +267,8 @@ fn calls_end_in_time_whether_they_have_a_place_or_wait_for_one() {
         assert_eq!(endpoint.load(), (0, 0));
         results
     });
-    assert!(results.iter().all(|result| *result == Err(CallFailure::Late)), "{results:?}");
+    let late = |result: &Result<Bytes, CallError>| result.as_ref().is_err_and(|it| it.failure == CallFailure::Late);
+    assert!(results.iter().all(late), "{results:?}");
     assert!(heard.try_iter().count() <= 4, "two places, and who got one in the last moment");
 }
 
@@ -217,7 +280,8 @@ fn a_signed_call_shows_who_made_it_and_when() {
         }
     });
     let key = hmac::Key::new(hmac::HMAC_SHA256, b"a secret of both");
-    call(Rules { key: Some(key.clone()), ..rules(address) }, 1);
+    let kind = Kind::Question { subject: "login", key: Some(key.clone()) };
+    call(Rules { kind, ..rules(address) }, 1);
     let request = heard.recv().unwrap();
     let header = |name: &str| {
         let line = request.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
@@ -261,7 +325,9 @@ fn an_endpoint_over_tls_must_have_a_certificate_that_is_trusted() {
         |file: &Path| Rules { tls: Some(tls(file.to_str().unwrap()).unwrap()), url: url.clone(), ..rules(address) };
     let results = call(with(&trusted), 2);
     assert!(results.iter().all(|result| result.as_deref() == Ok(b"{}")), "{results:?}");
-    assert_eq!(call(with(&other), 1), [Err(CallFailure::Unreachable)]);
+    let [Err(error)] = &try_calls(with(&other), 1)[..] else { panic!("its certificate is not trusted") };
+    assert_eq!(error.failure, CallFailure::Unreachable);
+    assert!(error.to_string().contains("certificate"), "{error}");
     let refused = tls(folder.path().join("none.pem").to_str().unwrap());
     assert!(refused.is_err_and(|problem| problem.contains("cannot read")), "a file that is not there");
 }

@@ -13,23 +13,23 @@ use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerCon
 const PIECE_BYTES: usize = 4096;
 
 /// A stream that speaks TLS; the handshake is made by whoever reads first.
-pub(super) struct Secure<T> {
+pub(crate) struct Secure<T> {
     stream: T,
     tls: Connection,
 }
 
 impl<T: Read + Write + Unpin> Secure<T> {
-    pub(super) fn new(stream: T, config: Arc<ServerConfig>) -> io::Result<Self> {
+    pub(crate) fn new(stream: T, config: Arc<ServerConfig>) -> io::Result<Self> {
         Ok(Self { stream, tls: ServerConnection::new(config).map_err(io::Error::other)?.into() })
     }
 
     /// The other end: a client of a server of this name.
-    pub(super) fn to(stream: T, name: ServerName<'static>, config: Arc<ClientConfig>) -> io::Result<Self> {
+    pub(crate) fn to(stream: T, name: ServerName<'static>, config: Arc<ClientConfig>) -> io::Result<Self> {
         Ok(Self { stream, tls: ClientConnection::new(config, name).map_err(io::Error::other)?.into() })
     }
 
     /// Goes on with the handshake until it is complete.
-    pub(super) fn poll_shake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_shake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.tls.is_handshaking() {
             ready!(self.poll_send(cx))?;
             if self.tls.is_handshaking() && !ready!(self.poll_receive(cx))? {

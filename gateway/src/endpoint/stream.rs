@@ -22,7 +22,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::Url;
-use crate::control::secure::Secure;
+use crate::tls::Secure;
 
 /// A connection that was not used for so long is not used again: the endpoint, or what is in between, is about to end it.
 const IDLE: Duration = Duration::from_secs(20);
@@ -59,11 +59,11 @@ impl Addresses {
     /// A new connection, to the first address that takes one.
     pub(super) async fn connect(&self, url: &Url, tls: Option<&Arc<ClientConfig>>) -> io::Result<Kept> {
         let addresses = self.of(url).await?;
-        let mut failure = io::Error::from(io::ErrorKind::NotFound);
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
         for address in addresses.iter() {
             match TcpStream::connect_addr(*address).await {
                 Ok(stream) => return speak(stream, url, tls).await,
-                Err(error) => failure = error,
+                Err(error) => failure = io::Error::new(error.kind(), format!("{address}: {error}")),
             }
         }
         // The name may stand for other addresses by now.
@@ -82,7 +82,7 @@ impl Addresses {
         }
         let name = (url.host().to_owned(), url.port());
         let (answer, answered) = oneshot::channel();
-        // The resolver blocks: on control's second thread.
+        // The resolver blocks: on a thread beside the runtime's.
         drop(monoio::spawn_blocking(move || {
             let _ = answer.send(name.to_socket_addrs().map(Iterator::collect)); // the call may have ended
         }));

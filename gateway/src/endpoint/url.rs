@@ -5,7 +5,7 @@ use std::fmt;
 use hyper::Uri;
 use hyper::header::HeaderValue;
 
-/// `http://host:port/path` or `https://…`.
+/// `http://host:port/path` or `https://…`; shown without its query, which may hold a secret.
 #[derive(Clone, Debug)]
 pub struct Url {
     secure: bool,
@@ -27,7 +27,7 @@ impl Url {
         };
         let authority = uri.authority().filter(|authority| !authority.host().is_empty()).ok_or_else(wrong)?;
         if authority.as_str().contains('@') {
-            return Err("has a name or password in it: sign the calls with hooks.secret".into());
+            return Err("has a name or password in it: use hooks.secret, or upstream.authorization".into());
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         Ok(Self {
@@ -67,7 +67,8 @@ impl Url {
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.secure { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", self.authority.to_str().unwrap_or_default(), self.target)
+        let query = if self.target.query().is_some() { "?…" } else { "" };
+        write!(f, "{scheme}://{}{}{query}", self.authority.to_str().unwrap_or_default(), self.target.path())
     }
 }
 
@@ -91,5 +92,15 @@ mod tests {
             assert!(Url::parse(wrong).is_err(), "{wrong}");
         }
         assert!(Url::parse("http://me:secret@host/").is_err_and(|error| error.contains("password")));
+    }
+
+    #[test]
+    fn a_url_is_shown_without_its_query() {
+        for (text, shown) in [
+            ("https://hooks.example:8443/a?token=secret", "https://hooks.example:8443/a?…"),
+            ("http://[::1]:1", "http://[::1]:1/"),
+        ] {
+            assert_eq!(Url::parse(text).map(|url| url.to_string()).as_deref(), Ok(shown));
+        }
     }
 }
