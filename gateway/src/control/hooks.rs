@@ -148,7 +148,7 @@ impl Hooks {
         monoio::spawn(async move {
             let since = Instant::now();
             let (answer, outcome) = match endpoint {
-                Some(endpoint) => judge(subject, endpoint.call(body).await),
+                Some(endpoint) => judge(subject, endpoint.url(), endpoint.call(body).await),
                 // Its secret or certificates could not be read at start, which the log has told.
                 None => (HookAnswer::Down, Outcome::Unreachable),
             };
@@ -160,7 +160,7 @@ impl Hooks {
 }
 
 /// What an answer says, or what the want of one does.
-fn judge(subject: Subject, result: Result<bytes::Bytes, CallError>) -> (HookAnswer, Outcome) {
+fn judge(subject: Subject, url: &Url, result: Result<bytes::Bytes, CallError>) -> (HookAnswer, Outcome) {
     let hook = subject.name();
     match result {
         Ok(body) => match wire::answer(&body) {
@@ -170,13 +170,13 @@ fn judge(subject: Subject, result: Result<bytes::Bytes, CallError>) -> (HookAnsw
                 (HookAnswer::Refused, Outcome::Refused)
             }
             Err(problem) => {
-                tracing::warn!(event = "hook-failed", hook, outcome = Outcome::Nonsense.name(), %problem);
+                tracing::warn!(event = "hook-failed", hook, outcome = Outcome::Nonsense.name(), %url, %problem);
                 (HookAnswer::Nonsense, Outcome::Nonsense)
             }
         },
         Err(error) => {
             let outcome = Outcome::of(error.failure);
-            tracing::warn!(event = "hook-failed", hook, outcome = outcome.name(), problem = %error);
+            tracing::warn!(event = "hook-failed", hook, outcome = outcome.name(), %url, problem = %error);
             (if error.failure.is_down() { HookAnswer::Down } else { HookAnswer::Nonsense }, outcome)
         }
     }

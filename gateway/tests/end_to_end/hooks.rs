@@ -116,34 +116,42 @@ fn a_platform_that_says_no_is_told_as_4002() {
     assert_eq!(gateway.counter("/closes/login-refused"), 2);
 }
 
-/// Endpoints that give no answer: what it is counted as, and whether it counts as down.
-fn bad_endpoints() -> Vec<(&'static str, String, bool)> {
+/// Endpoints that give no answer: what it is counted as, whether it counts as down, and what the log says of it.
+fn bad_endpoints() -> Vec<(&'static str, String, bool, &'static str)> {
     let long = format!("{{\"allowed\":true,\"key\":\"{}\"}}", "x".repeat(10_000_000));
     let status = |line: &str| Does::Blurt(format!("HTTP/1.1 {line}\r\nContent-Length: 0\r\n\r\n").into_bytes());
     let each = [
-        ("late", Does::Hang, true),
-        ("status", status("503 Service Unavailable"), true),
-        ("status", status("404 Not Found"), false),
-        ("nonsense", Does::Say("<html>It works!</html>".into()), false),
-        ("nonsense", Does::Say("{\"allowed\":\"yes\"}".into()), false),
-        ("nonsense", Does::Blurt(b"SSH-2.0-OpenSSH_9.6\r\n\r\n".to_vec()), false),
-        ("too-big", Does::Say(long), false),
-        ("broken", Does::Blurt(b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n{\"allowed\":".to_vec()), true),
-        ("broken", Does::Blurt(Vec::new()), true),
+        ("late", Does::Hang, true, "not answer in time"),
+        ("status", status("503 Service Unavailable"), true, "503 Service Unavailable"),
+        ("status", status("404 Not Found"), false, "404 Not Found"),
+        ("nonsense", Does::Say("<html>It works!</html>".into()), false, "expected value"),
+        ("nonsense", Does::Say("{\"allowed\":\"yes\"}".into()), false, "expected a boolean"),
+        ("nonsense", Does::Blurt(b"SSH-2.0-OpenSSH_9.6\r\n\r\n".to_vec()), false, "no HTTP: "),
+        ("too-big", Does::Say(long), false, "too long"),
+        (
+            "broken",
+            Does::Blurt(b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n{\"allowed\":".to_vec()),
+            true,
+            "connection ended",
+        ),
+        ("broken", Does::Blurt(Vec::new()), true, "connection ended"),
     ];
     let mut endpoints: Vec<_> = each
         .into_iter()
-        .map(|(result, does, down)| (result, Endpoint::start(move |_| does.clone()).address.to_string(), down))
+        .map(|(result, does, down, problem)| {
+            (result, Endpoint::start(move |_| does.clone()).address.to_string(), down, problem)
+        })
         .collect();
-    endpoints.push(("unreachable", nobody().to_string(), true));
+    endpoints.push(("unreachable", nobody().to_string(), true, "refused"));
     endpoints
 }
 
 #[test]
 fn an_endpoint_without_an_answer_is_told_as_1013_unless_who_is_there_may_come_in() {
-    for (result, address, down) in bad_endpoints() {
+    for (result, address, down, problem) in bad_endpoints() {
         let with = |when_down: &str| {
-            let hooks = format!("{}\ncall_ms_max = 400\nwhen_down = \"{when_down}\"", login_url(&address));
+            let url = format!("login_url = \"http://{address}/login?token=secret\"");
+            let hooks = format!("{url}\ncall_ms_max = 400\nwhen_down = \"{when_down}\"");
             Gateway::start(&configuration(&hooks))
         };
         let gateway = with("refuse");
@@ -151,7 +159,12 @@ fn an_endpoint_without_an_answer_is_told_as_1013_unless_who_is_there_may_come_in
         let name = if down { "hook-down" } else { "hook-nonsense" };
         assert_eq!((calls(&gateway, "login", result), logins(&gateway, name)), (2, 2), "{result} of {address}");
         assert_eq!(gateway.counter("/closes/hook-failed"), 2);
-        until("the log tells of it", || gateway.log().contains("hook-failed"));
+        let line = gateway.log_line("hook-failed");
+        assert_eq!((&line["hook"], &line["outcome"]), (&json!("login"), &json!(result)), "{line}");
+        assert_eq!(line["url"], format!("http://{address}/login?…"), "{line}");
+        assert!(!gateway.log().contains("secret"), "{}", gateway.log());
+        let told = line["problem"].as_str().expect("a sentence");
+        assert!(told.contains(problem), "{told:?} does not say {problem:?}");
         let gateway = with("allow");
         if down {
             let mut client = enter(&gateway, Transport::Tcp, &json!({ "key": "phone", "mid": 7, "accepts": [1000] }));

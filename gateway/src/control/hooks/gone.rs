@@ -128,8 +128,8 @@ async fn tell(endpoint: &Endpoint, body: Bytes, tries_max: u32, stats: &HookStat
         let outcome = result.as_ref().map_or_else(|error| Outcome::of(error.failure), |_| Outcome::Taken);
         stats.end(Subject::Gone, outcome, since.elapsed());
         let Err(error) = result else { return true };
-        let hook = Subject::Gone.name();
-        tracing::warn!(event = "hook-failed", hook, outcome = outcome.name(), problem = %error, tried);
+        let (hook, url) = (Subject::Gone.name(), endpoint.url());
+        tracing::warn!(event = "hook-failed", hook, outcome = outcome.name(), %url, problem = %error, tried);
         if tried < tries_max {
             monoio::time::sleep(pause).await;
             pause = (2 * pause).min(PAUSE_LONGEST);
