@@ -64,8 +64,14 @@ fn run(cli: &Cli) -> Result<(), Box<dyn std::error::Error>> {
 
 /// What the configuration is made of now: the file, or `--dev`, and the environment.
 fn sources(config: Option<&Path>, dev: bool) -> Result<Sources, String> {
-    let environment =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let mut environment = Vec::new();
+    for (name, value) in std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))) {
+        match value.into_string() {
+            Ok(value) => environment.push((name, value)),
+            Err(_) if name.starts_with("HALLEY__") => return Err(format!("environment {name}: is no UTF-8")),
+            Err(_) => {}
+        }
+    }
     let file = match config {
         Some(path) => {
             let name = path.display().to_string();
@@ -79,5 +85,5 @@ fn sources(config: Option<&Path>, dev: bool) -> Result<Sources, String> {
             );
         }
     };
-    Ok(Sources { file, environment: environment.collect() })
+    Ok(Sources { file, environment })
 }

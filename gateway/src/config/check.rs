@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use halley_protocol::websocket::deflate::LEVELS;
 
-use super::error::ConfigError;
+use super::error::{ConfigError, Place};
 use super::layers::Sources;
 use super::proxies::ClientAddress;
 use super::settings::{Auth, Dialect, Listener, Login, Settings, Shards, Transport};
@@ -67,7 +67,13 @@ impl Check<'_> {
         if value >= min {
             return Ok(());
         }
-        self.wrong(key, format!("{value} is less than {other}, which is {min}: raise the one or lower the other"))
+        // The other one may be the one that is wrong.
+        let other_key = other.split(' ').next().unwrap_or_default();
+        let by = match self.sources.place(other_key) {
+            Place::Environment(variable) => format!(" by {variable}"),
+            Place::File { .. } | Place::Defaults => String::new(),
+        };
+        self.wrong(key, format!("{value} is less than {other}, which is {min}{by}: raise the one or lower the other"))
     }
 
     fn ranges(&self) -> Result<(), ConfigError> {
@@ -468,20 +474,10 @@ impl Check<'_> {
 
     fn loopback_only(&self) -> Result<(), ConfigError> {
         match self.every_address().find(|(_, address)| !address.ip().is_loopback()) {
-            Some((key, address)) => {
-                let variable = match key.as_str() {
-                    "listener[0].bind" => "HALLEY__DEV__TCP",
-                    "listener[1].bind" => "HALLEY__DEV__WS",
-                    "listener[2].bind" => "HALLEY__DEV__WSS",
-                    "api_v1.bind" => "HALLEY__API_V1__BIND",
-                    _ => "HALLEY__API__BIND",
-                };
-                let place = super::Place::Environment(variable.into());
-                let problem = format!(
-                    "--dev lets anybody in and stays on loopback: {address} needs a configuration file (--config)"
-                );
-                Err(ConfigError { place, key, problem })
-            }
+            Some((key, address)) => self.wrong(
+                &key,
+                format!("--dev lets anybody in and stays on loopback: {address} needs a configuration file (--config)"),
+            ),
             None => Ok(()),
         }
     }

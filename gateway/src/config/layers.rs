@@ -6,10 +6,9 @@ use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
-use super::bind::Bind;
+use super::dev::Dev;
 use super::error::{ConfigError, Place};
-use super::log::{Log, LogFormat};
-use super::settings::{Api, Auth, Listener, Login, Settings, Transport};
+use super::settings::Settings;
 
 const PREFIX: &str = "HALLEY__";
 
@@ -36,21 +35,28 @@ impl Sources {
             toml::from_str::<Settings>(text).map_err(read)?;
             merged = toml::from_str(text).map_err(read)?;
         }
-        let mut dev = DevAddresses::default();
+        let mut dev = Dev::default();
         for (variable, value) in self.variables() {
-            let table = as_table(variable, value);
-            if self.is_dev() && dev.take(&table) {
+            let mut table = as_table(variable, value);
+            if let Some(said) = table.remove("dev") {
+                let taken = if self.is_dev() { dev.take(said) } else { Err(Dev::elsewhere()) };
+                taken.map_err(|(key, problem)| ConfigError {
+                    place: Place::Environment(variable.into()),
+                    key,
+                    problem,
+                })?;
                 continue;
             }
-            if let Err(e) = Settings::deserialize(table.clone()) {
-                return Err(in_environment(variable, &e));
-            }
+            check_alone(variable, &table)?;
             merge(&mut merged, table);
         }
         if self.is_dev() {
-            dev.fill(&mut merged);
+            let mut under = dev.settings();
+            merge(&mut under, merged);
+            merged = under;
         }
-        Settings::deserialize(merged).map_err(|e| in_environment(PREFIX, &e))
+        // Each part was right by itself.
+        Settings::deserialize(merged).map_err(|e| in_environment(PREFIX, String::new(), &e))
     }
 
     fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -59,11 +65,25 @@ impl Sources {
 
     /// Where the value of a key such as `listener[0].login` came from.
     pub(super) fn place(&self, key: &str) -> Place {
-        if let Some((variable, _)) = self.variables().find(|(variable, _)| variable_of(key) == *variable) {
+        // The last one goes over the others.
+        if let Some((variable, _)) = self.variables().filter(|(name, value)| sets(&as_table(name, value), key)).last() {
+            return Place::Environment(variable.into());
+        }
+        if self.is_dev()
+            && let Some(variable) = Dev::variable_of(key)
+        {
+            return Place::Environment(variable);
+        }
+        let line = self.file.as_ref().and_then(|(_, text)| line_of(text, key));
+        // A table may be there by one of its parts alone.
+        let part = format!("{}__", variable_of(key));
+        if line.is_none()
+            && let Some((variable, _)) = self.variables().find(|(name, _)| name.starts_with(&part))
+        {
             return Place::Environment(variable.into());
         }
         match &self.file {
-            Some((name, text)) => Place::File { name: name.clone(), line: line_of(text, key) },
+            Some((name, _)) => Place::File { name: name.clone(), line },
             None => Place::Defaults,
         }
     }
@@ -72,75 +92,6 @@ impl Sources {
 /// Name of the environment variable that sets a key.
 pub(super) fn variable_of(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "__").to_ascii_uppercase())
-}
-
-/// What `HALLEY__DEV__…` sets of `--dev`: addresses, and the certificate without which there is no WebSocket over TLS.
-struct DevAddresses {
-    tcp: Value,
-    ws: Value,
-    wss: Option<Value>,
-    certificate: Option<Value>,
-    key: Option<Value>,
-}
-
-impl Default for DevAddresses {
-    fn default() -> Self {
-        Self { tcp: "127.0.0.1:3101".into(), ws: "127.0.0.1:3102".into(), wss: None, certificate: None, key: None }
-    }
-}
-
-impl DevAddresses {
-    fn take(&mut self, table: &Table) -> bool {
-        let Some(Value::Table(dev)) = table.get("dev") else { return false };
-        for (key, value) in dev {
-            match key.as_str() {
-                "tcp" => self.tcp = value.clone(),
-                "ws" => self.ws = value.clone(),
-                "wss" => self.wss = Some(value.clone()),
-                "certificate" => self.certificate = Some(value.clone()),
-                "key" => self.key = Some(value.clone()),
-                _ => return false,
-            }
-        }
-        true
-    }
-
-    /// Puts the settings of `--dev` under what the environment says.
-    fn fill(self, merged: &mut Table) {
-        let settings = Settings {
-            api: Api { auth: Auth::None, ..Api::default() },
-            log: Log { format: LogFormat::Text, ..Log::default() },
-            // Who stops it waits for it.
-            drain_window_ms: 0,
-            drain_ms_max: 5000,
-            listener: [Transport::Tcp, Transport::Ws]
-                .map(|transport| Listener {
-                    bind: Bind::loopback(0),
-                    transport,
-                    login: Login::Open,
-                    ..Listener::default()
-                })
-                .into(),
-            ..Settings::default()
-        };
-        let mut dev = Table::try_from(settings).expect("settings are tables of plain values");
-        let listeners = dev.get_mut("listener").and_then(Value::as_array_mut).expect("two listeners");
-        for (listener, bind) in listeners.iter_mut().zip([self.tcp, self.ws]) {
-            listener.as_table_mut().expect("a listener is a table").insert("bind".into(), bind);
-        }
-        if self.wss.is_some() || self.certificate.is_some() || self.key.is_some() {
-            let mut secure = listeners[1].clone();
-            let files = [("certificate", self.certificate), ("key", self.key)];
-            let files = files.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-            let certificates = Value::Array(vec![Value::Table(files.collect())]);
-            let table = secure.as_table_mut().expect("a listener is a table");
-            table.insert("bind".into(), self.wss.unwrap_or_else(|| "127.0.0.1:3103".into()));
-            table.insert("tls".into(), Value::Table(Table::from_iter([("certificates".to_owned(), certificates)])));
-            listeners.push(secure);
-        }
-        merge(&mut dev, std::mem::take(merged));
-        *merged = dev;
-    }
 }
 
 /// `HALLEY__API__BIND=x` as the table `api.bind = x`. What reads as a TOML value is one, the rest is a string.
@@ -156,6 +107,42 @@ fn as_table(variable: &str, value: &str) -> Table {
     Table::from_iter([(segments[0].to_owned(), value)])
 }
 
+/// Whether this table sets the value of a key, by itself or in a list.
+fn sets(table: &Table, key: &str) -> bool {
+    let mut here = table;
+    for segment in key.split('.') {
+        let name = segment.split_once('[').map_or(segment, |(name, _)| name);
+        match here.get(name) {
+            Some(Value::Table(below)) => here = below,
+            Some(_) => return true,
+            None => return false,
+        }
+    }
+    false
+}
+
+/// Whether what a variable says are settings.
+fn check_alone(variable: &str, table: &Table) -> Result<(), ConfigError> {
+    // As text, because only text has places that errors refer to.
+    let text = toml::to_string(table).expect("a table of plain values");
+    match toml::from_str::<Settings>(&text) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let key = key_of(&text, &error).unwrap_or_else(|| path_of(table));
+            Err(in_environment(variable, key, &error))
+        }
+    }
+}
+
+/// The path to the only value of a table.
+fn path_of(table: &Table) -> String {
+    let Some((name, value)) = table.iter().next() else { return String::new() };
+    match value {
+        Value::Table(below) if below.len() == 1 => format!("{name}.{}", path_of(below)),
+        _ => name.clone(),
+    }
+}
+
 fn merge(under: &mut Table, over: Table) {
     for (key, value) in over {
         match (under.get_mut(&key), value) {
@@ -167,19 +154,24 @@ fn merge(under: &mut Table, over: Table) {
     }
 }
 
-fn in_environment(variable: &str, error: &toml::de::Error) -> ConfigError {
+fn in_environment(variable: &str, key: String, error: &toml::de::Error) -> ConfigError {
     let mut problem = error.message().replace('\n', " ");
     if problem.ends_with("expected a sequence") {
         problem += ": write a list as TOML does, such as [\"…\"]";
     }
-    ConfigError { place: Place::Environment(variable.into()), key: String::new(), problem }
+    ConfigError { place: Place::Environment(variable.into()), key, problem }
 }
 
 fn in_file(name: &str, text: &str, error: &toml::de::Error) -> ConfigError {
-    let span = error.span().unwrap_or(0..0);
-    let key = DeTable::parse(text).ok().and_then(|table| key_at(table.get_ref(), &span)).unwrap_or_default();
-    let place = Place::File { name: name.into(), line: Some(line_at(text, span.start)) };
+    let line = line_at(text, error.span().map_or(0, |span| span.start));
+    let (place, key) = (Place::File { name: name.into(), line: Some(line) }, key_of(text, error).unwrap_or_default());
     ConfigError { place, key, problem: error.message().replace('\n', " ") }
+}
+
+/// The key that an error is about.
+fn key_of(text: &str, error: &toml::de::Error) -> Option<String> {
+    let span = error.span().unwrap_or(0..0);
+    key_at(DeTable::parse(text).ok()?.get_ref(), &span)
 }
 
 fn line_at(text: &str, offset: usize) -> usize {

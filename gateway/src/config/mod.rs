@@ -4,6 +4,7 @@ mod bind;
 mod capacity;
 mod check;
 mod compression;
+mod dev;
 mod error;
 mod hooks;
 mod jwt;

@@ -264,16 +264,56 @@ fn the_environment_goes_over_the_file() {
 #[test]
 fn an_error_in_the_environment_names_the_variable() {
     for (variable, value, part) in [
-        ("HALLEY__SHARDS", "many", "\"auto\" or a number"),
-        ("HALLEY__SHARDS", "0", "1 to 64"),
-        ("HALLEY__API__BINF", "x", "unknown field `binf`"),
-        ("HALLEY__API__AUTH", "maybe", "`token` or `none`"),
-        ("HALLEY__LISTENER__0__BIND", "x", "[\"…\"]"),
-        ("HALLEY__DEV__TCP", "127.0.0.1:0", "unknown field `dev`"),
+        ("HALLEY__SHARDS", "many", ["shards", "\"auto\" or a number"]),
+        ("HALLEY__SHARDS", "0", ["shards", "1 to 64"]),
+        ("HALLEY__API__BINF", "x", ["api.binf", "unknown field `binf`"]),
+        ("HALLEY__API__BIND", "bad", ["api.bind", "\"bad\" is no address"]),
+        ("HALLEY__API__BIND", "4000", ["api.bind", "expected a string"]),
+        ("HALLEY__API__AUTH", "maybe", ["api.auth", "`token` or `none`"]),
+        ("HALLEY__API", "x", ["api", "expected struct"]),
+        ("HALLEY__CONNECTIONS_MAX", "-1", ["connections_max", "-1"]),
+        ("HALLEY__UPSTREAM__URL", "hooks/x", ["upstream.url", "http://host"]),
+        ("HALLEY__UPSTREAM", "{ url = \"hooks/x\" }", ["upstream.url", "http://host"]),
+        ("HALLEY__UPSTREAM__ANSWER_MS_MAX", "700", ["upstream", "kafka_topic or url"]),
+        ("HALLEY__JWT__KEYS", "[{ kid = \"\", algorithm = \"HS256\" }]", ["jwt.keys[0].kid", "is empty"]),
+        ("HALLEY__JWT__KEYS", "[{ kid = \"k\", algorithm = \"HS1\" }]", ["jwt.keys[0].algorithm", "`HS256`"]),
+        ("HALLEY__LISTENER__0__BIND", "x", ["listener", "[\"…\"]"]),
+        ("HALLEY__DEV__TCP", "127.0.0.1:0", ["dev", "only --dev"]),
+        ("HALLEY__", "x", ["", "unknown field"]),
     ] {
         let error = error(&with_environment(file(OPEN), &[(variable, value)]));
-        assert!(error.contains(&format!("environment {variable}")) && error.contains(part), "{error}");
+        let [key, problem] = part;
+        assert!(error.starts_with(&format!("environment {variable}: {key}")) && error.contains(problem), "{error}");
     }
+    for (variable, value, part) in [
+        ("HALLEY__DEV__TCP", "bad", "HALLEY__DEV__TCP: listener[0].bind: \"bad\" is no address"),
+        ("HALLEY__DEV__WS", "7", "HALLEY__DEV__WS: listener[1].bind: invalid type: integer `7`"),
+        ("HALLEY__DEV__WSS", "127.0.0.1:0", "HALLEY__DEV__CERTIFICATE: listener[2].tls.certificates[0].certificate: "),
+        ("HALLEY__DEV__KEY", "7", "HALLEY__DEV__KEY: listener[2].tls.certificates[0].key: invalid type"),
+        ("HALLEY__DEV__WSX", "7", "HALLEY__DEV__WSX: dev.wsx: is no key: use HALLEY__DEV__TCP, "),
+        ("HALLEY__DEV", "7", "HALLEY__DEV: dev: is no key: use HALLEY__DEV__TCP, "),
+        (
+            "HALLEY__API__BIND",
+            "127.0.0.1:3101",
+            "HALLEY__DEV__TCP: listener[0].bind: 127.0.0.1:3101 is also the address of",
+        ),
+        ("HALLEY__API__BIND", "0.0.0.0:0", "HALLEY__API__BIND: api.bind: --dev lets anybody in"),
+    ] {
+        let error = error(&with_environment(Sources::default(), &[(variable, value)]));
+        assert!(error.starts_with(&format!("environment {part}")), "{error}");
+    }
+}
+
+#[test]
+fn an_error_between_two_keys_names_the_variable_that_set_either() {
+    let sources = with_environment(file(OPEN), &[("HALLEY__SHARD__RUN_BYTES_MAX", "1000000")]);
+    let said = error(&sources);
+    assert!(
+        said.contains("listener[0].outbox_bytes_max") && said.contains("by HALLEY__SHARD__RUN_BYTES_MAX"),
+        "{said}"
+    );
+    let of_the_file = with_environment(file("shards = 0"), &[("HALLEY__API__BIND", "127.0.0.1:0")]);
+    assert!(error(&of_the_file).starts_with("halley.toml:1: shards"), "{}", error(&of_the_file));
 }
 
 #[test]
@@ -300,7 +340,8 @@ fn dev_opens_both_transports_on_loopback_and_nothing_else() {
 
     let secure = [("HALLEY__DEV__CERTIFICATE", "no-such.pem"), ("HALLEY__DEV__KEY", "no-such.key")];
     let said = error(&with_environment(Sources::default(), &secure));
-    assert!(said.contains("listener[2].tls.certificates[0].certificate: cannot read no-such.pem"), "{said}");
+    let place = "environment HALLEY__DEV__CERTIFICATE: listener[2].tls.certificates[0].certificate";
+    assert!(said.starts_with(&format!("{place}: cannot read no-such.pem")), "{said}");
 
     for variable in ["HALLEY__DEV__TCP", "HALLEY__DEV__WS", "HALLEY__API__BIND"] {
         let error = error(&with_environment(Sources::default(), &[(variable, "0.0.0.0:3101")]));
