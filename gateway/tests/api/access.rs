@@ -152,12 +152,26 @@ fn the_descriptions_have_the_routes_of_the_routers_with_their_scopes_and_no_othe
     compare(include_str!("../../../docs/api/openapi-v1.yaml"), &api::v1::routes());
 }
 
+#[test]
+fn the_descriptions_say_of_pushes_to_rooms_that_they_can_be_too_fast_and_of_no_other_call() {
+    for (yaml, limited) in [
+        (include_str!("../../../docs/api/openapi.yaml"), &["/goim/push/room", "/v1/push"][..]),
+        (include_str!("../../../docs/api/openapi-v1.yaml"), &["/1/push/room"]),
+    ] {
+        let calls = paths(yaml).split("\n  /").filter(|call| call.contains("\n        \"429\": "));
+        let described: Vec<_> = calls.map(|call| format!("/{}", call.split(':').next().expect("a path"))).collect();
+        assert_eq!(described, limited);
+    }
+}
+
+fn paths(yaml: &str) -> &str {
+    yaml.split_once("\npaths:").and_then(|(_, rest)| rest.split_once("\ncomponents:\n")).expect("paths").0
+}
+
 fn compare(yaml: &str, table: &[Route]) {
-    let paths =
-        yaml.split_once("\npaths:\n").and_then(|(_, rest)| rest.split_once("\ncomponents:\n")).expect("paths").0;
     let mut described = BTreeSet::new();
     let (mut path, mut method) = ("", "");
-    for line in paths.lines() {
+    for line in paths(yaml).lines() {
         let indent = line.len() - line.trim_start().len();
         let name = line.trim().trim_end_matches(':');
         match indent {

@@ -39,6 +39,23 @@ async fn pushed(gateway: &Gateway, uri: &str, body: &str) -> Vec<u8> {
 }
 
 #[test]
+fn a_room_that_is_pushed_to_too_fast_is_429_and_others_than_rooms_are_not_limited() {
+    run_v1(&format!("[limits]\nroom_pushes_per_second_max = 2\n{}", open()), async |gateway| {
+        gateway.log_in(0, 1, "7").await;
+        for _ in 0..2 {
+            pushed(gateway, "/1/push/room?rid=1", "x").await;
+        }
+        let refused = gateway.post("/1/push/room?rid=1", "x").await;
+        assert_eq!((refused.status, refused.header("retry-after")), (StatusCode::TOO_MANY_REQUESTS, "1"));
+        let told = refused.json();
+        assert!(told["ret"] == 65535 && told["message"].as_str().is_some_and(|it| it.contains("room")), "{told}");
+        for uri in ["/1/push?uid=7", "/1/push?uid=7", "/1/push?uid=7", "/1/push/all", "/1/push/all", "/1/push/all"] {
+            pushed(gateway, uri, "x").await;
+        }
+    });
+}
+
+#[test]
 fn each_target_is_reached_with_the_body_as_it_was() {
     run_v1(&open(), async |gateway| {
         gateway.log_in(0, 1, "7").await;

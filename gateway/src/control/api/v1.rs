@@ -32,7 +32,7 @@ const SERVER: i32 = 1;
 
 type Answer = Result<Response, Fault>;
 
-/// The calls, as `docs/api/openapi.yaml` describes them.
+/// The calls, as `docs/api/openapi-v1.yaml` describes them.
 pub fn routes() -> Vec<Route> {
     vec![
         post(Scope::Push, "/1/push", push),
