@@ -31,9 +31,6 @@ const COMMANDS_WAITING_MAX: usize = 1024;
 /// Commands of one node that the topic keeps at a time; further ones take the places of the oldest.
 const COMMAND_NUMBERS: u64 = 64;
 
-/// Rooms changed elsewhere that wait for control; the topic is read on when it has taken them.
-const CHANGES_WAITING_MAX: usize = 1 << 16;
-
 /// Records between two looks at the time.
 const RECORDS_PER_TURN_MAX: usize = 1024;
 
@@ -304,7 +301,7 @@ impl NodesThread {
 
     /// Some records, or a short wait for one.
     fn read(&mut self) {
-        if self.directory.elsewhere().untaken() > CHANGES_WAITING_MAX {
+        if !self.nodes.takes_more() {
             return sleep(POLL);
         }
         let mut commands = Vec::new();

@@ -35,6 +35,9 @@ pub const NODES_MAX: usize = 256;
 /// Rooms of all other nodes together, each as often as nodes have it.
 pub const ROOMS_HELD_MAX: usize = 1 << 19;
 
+/// Rooms changed elsewhere that wait for control.
+const CHANGES_WAITING_MAX: usize = 1 << 16;
+
 /// Commands whose end is remembered.
 const COMMANDS_MAX: usize = 4096;
 
@@ -135,6 +138,11 @@ impl Nodes {
     /// Whether our own beats come back.
     pub fn hears(&self, now: Instant) -> bool {
         self.clock.hears(now)
+    }
+
+    /// Whether the topic may be read on: not before control has taken what has changed so far.
+    pub fn takes_more(&self) -> bool {
+        self.directory.elsewhere().untaken() <= CHANGES_WAITING_MAX
     }
 
     /// One record of the topic, in its order.

@@ -171,6 +171,23 @@ fn rooms_of_all_nodes_are_paged_and_ranked_as_one() {
 }
 
 #[test]
+fn nothing_is_read_on_before_control_has_taken_what_changed() {
+    let mut world = World::begun();
+    let ordered = world.writer.order_join(ShardIndex(0), "r").expect("a place");
+    world.writer.room_reported(ShardIndex(0), ordered.room, 1, 1);
+    world.beat("a", 5);
+    for changes in 0..=CHANGES_WAITING_MAX {
+        assert!(world.nodes.takes_more(), "{changes} changes wait");
+        // Never as many as before.
+        let members = u32::try_from(changes % 2).expect("0 or 1") + 1;
+        world.rooms("a", 0, &[("elsewhere alone", members), ("r", members)]);
+    }
+    assert!(!world.nodes.takes_more());
+    world.writer.publish_online(&[Arc::new(crate::link::ShardLink::new(10))]);
+    assert!(world.nodes.takes_more());
+}
+
+#[test]
 fn heartbeats_tell_the_size_over_all_nodes() {
     use std::sync::atomic::Ordering;
     let mut world = World::begun();
