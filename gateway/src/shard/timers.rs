@@ -110,6 +110,16 @@ mod tests {
     }
 
     #[test]
+    fn who_has_no_timer_loses_none_of_others() {
+        let (mut wheel, mut table) = (Wheel::new(), Table::new(2));
+        // The bucket of tick 0.
+        wheel.now = 5;
+        wheel.set(&mut table, Slot(0), BUCKETS);
+        wheel.clear(&mut table, Slot(1));
+        assert_eq!(fired(&mut wheel, &mut table, BUCKETS), [0]);
+    }
+
+    #[test]
     fn a_timer_can_be_moved_both_ways() {
         let (mut wheel, mut table) = (Wheel::new(), Table::new(2));
         wheel.set(&mut table, Slot(0), 100);

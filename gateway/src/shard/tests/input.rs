@@ -227,6 +227,35 @@ fn unfinished_packets_have_a_bounded_pool_and_the_oldest_goes() {
 }
 
 #[test]
+fn who_loses_its_unfinished_packet_while_more_of_it_arrives_harms_nobody() {
+    for order in [[0, 1], [1, 0]] {
+        let mut world = Setup::new().shard(|shard| shard.partials_max = 1).build();
+        let [mut old, mut new, mut third] = ["old", "new", "third"].map(|key| world.enter(Tcp, &login(key, "")));
+        let packet = halley_protocol::client::packet(operation::HEARTBEAT, 7, b"");
+        old.say(&packet[..6]);
+        world.settle();
+        // Both are read in one turn, and the first takes the other's place.
+        for at in order {
+            if at == 0 { old.say(&packet[6..11]) } else { new.say(&packet[..9]) }
+        }
+        world.settle();
+        assert_eq!(world.closes(CloseReason::PartialPool), 1);
+        assert!(old.is_closed() && old.take().is_empty());
+        third.say(&packet);
+        new.say(&packet[9..]);
+        world.settle();
+        for client in [&mut new, &mut third] {
+            let got = client.take();
+            assert!(
+                matches!(got[..], [Got::Reply { operation: operation::HEARTBEAT_REPLY, sequence: 7, .. }]),
+                "{got:?}"
+            );
+        }
+        assert_eq!(world.closes(CloseReason::PartialPool), 1);
+    }
+}
+
+#[test]
 fn unfinished_frames_of_those_who_linger_do_not_use_the_pool_up() {
     // One byte of a frame, and a frame that is wrong.
     for said in [&[0x88][..], &[0xff, 0xff]] {
