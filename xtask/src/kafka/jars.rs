@@ -26,6 +26,14 @@ pub fn lacks() -> Option<String> {
     missing.map(|program| format!("no {program} here (Debian: apt-get install default-jre-headless maven)"))
 }
 
+/// Why this machine's Java cannot run a program from its source. Debian's can, without packages for developers.
+pub fn lacks_compiler() -> Option<String> {
+    let output = Command::new("java").arg("--list-modules").stdin(Stdio::null()).stderr(Stdio::null()).output();
+    let modules = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let found = modules.lines().any(|module| module.starts_with("jdk.compiler"));
+    (!found).then(|| "java here has no module jdk.compiler (Debian: apt-get install default-jre-headless)".into())
+}
+
 impl Jars {
     /// The jars in the target folder that this program was built into, fetched if they are not there. One process
     /// fetches, others wait for it.
@@ -86,6 +94,14 @@ impl Jars {
             java.arg(format!("-XX:ArchiveClassesAtExit={}", recording.display()));
         }
         java.arg("kafka.Kafka");
+        java
+    }
+
+    /// A program of one source file that uses Kafka's classes; its arguments follow.
+    pub fn program(&self, source: &Path) -> Command {
+        let mut java = self.java();
+        // Its standard output is its own.
+        java.args(["-Xlog:disable", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]).arg(source);
         java
     }
 

@@ -16,7 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-pub use jars::{Jars, lacks};
+pub use jars::{Jars, lacks, lacks_compiler};
 
 /// Longest wait for a broker that starts or ends.
 const PATIENCE: Duration = Duration::from_mins(1);
