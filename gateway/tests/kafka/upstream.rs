@@ -1,45 +1,15 @@
 //! Messages of clients into a topic: what a record is, and that nothing acknowledged is ever missing.
 
-use std::time::Duration;
-
 use clap::Parser as _;
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::message::{Message as _, OwnedMessage};
 use xtask::kafka::Broker;
 
 use crate::support::talk::{Talked, check, talk, text};
 use crate::support::{Client, Gateway, Heard, Transport, until};
-use crate::world::{folder, gateway, jars, topic};
+use crate::world::{folder, gateway, headers, jars, metric, records, topic};
 
 const SEND: i32 = 4;
 const REPLY: i32 = 5;
-
-/// Everything in a topic, oldest first within a partition.
-fn records(broker: &Broker, topic: &str, partitions: i32) -> Vec<OwnedMessage> {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", broker.address()).set("group.id", "test").set("enable.partition.eof", "true");
-    let consumer: BaseConsumer = config.create().expect("a consumer");
-    let mut list = TopicPartitionList::new();
-    (0..partitions).for_each(|n| list.add_partition_offset(topic, n, Offset::Beginning).expect("an offset"));
-    consumer.assign(&list).expect("assigned");
-    let (mut found, mut ended) = (Vec::new(), 0);
-    while ended < partitions {
-        match consumer.poll(Duration::from_secs(20)).expect("records, or their end") {
-            Ok(message) => found.push(message.detach()),
-            Err(rdkafka::error::KafkaError::PartitionEOF(_)) => ended += 1,
-            Err(error) => panic!("{error}"),
-        }
-    }
-    found
-}
-
-fn headers(record: &OwnedMessage) -> Vec<(String, String)> {
-    let headers = record.headers().expect("headers");
-    let text = |value: Option<&[u8]>| String::from_utf8(value.expect("a value").to_vec()).expect("text");
-    headers.iter().map(|header| (header.key.to_owned(), text(header.value))).collect()
-}
 
 /// Key and sequence of each record.
 fn said(records: &[OwnedMessage]) -> Vec<(String, i32)> {
@@ -174,13 +144,6 @@ fn a_gateway_killed_under_load_has_acknowledged_nothing_that_is_not_there() {
     let (acknowledged, open) = talked.iter().fold((0, 0), |sum, it| (sum.0 + it.acknowledged.len(), sum.1 + it.open));
     assert!(acknowledged >= 500 && open > 0, "{acknowledged} acknowledged, {open} open");
     check(&talked, &said(&records(broker, &upstream, 2)));
-}
-
-/// The value of a metric's sample.
-fn metric(gateway: &Gateway, sample: &str) -> u64 {
-    let text = gateway.get("/metrics").body;
-    let line = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok());
-    line.unwrap_or_else(|| panic!("no {sample}: {text}"))
 }
 
 #[test]

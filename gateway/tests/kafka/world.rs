@@ -2,19 +2,21 @@
 
 use std::fs;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{DeliveryResult, Header, Headers as _, Message as _, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
 use xtask::kafka::{Broker, Jars, lacks};
 
@@ -53,10 +55,25 @@ pub(crate) fn broker() -> Option<&'static Broker> {
 
 /// A topic of its own for each caller.
 pub(crate) fn topic(broker: &Broker, partitions: u32) -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("jobs-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let name = new_name();
     broker.create_topic(&name, partitions).expect("a topic");
     name
+}
+
+/// The same, of one partition and with records of up to 4 MiB.
+pub(crate) fn topic_of_large_records(broker: &Broker) -> String {
+    let name = new_name();
+    let new = NewTopic::new(&name, 1, TopicReplication::Fixed(1)).set("max.message.bytes", "4194304");
+    let done = wait(admin(broker).create_topics([&new], &AdminOptions::new())).expect("an answer");
+    assert!(done.iter().all(Result::is_ok), "{done:?}");
+    // Made already: waits until the broker knows it.
+    broker.create_topic(&name, 1).expect("a topic");
+    name
+}
+
+fn new_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("jobs-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A gateway that reads this topic, with further lines of `[kafka]`; its clients may be as late as they like.
@@ -80,6 +97,11 @@ pub(crate) fn configuration(address: &str, topic: &str, lines: &str) -> String {
     )
 }
 
+/// The line of a configuration that keeps positions in this folder, as `positions.json`.
+pub(crate) fn position_file(folder: &Path) -> String {
+    format!("position_file = \"{}\"\n", folder.join("positions.json").display())
+}
+
 pub(crate) fn source(gateway: &Gateway) -> Value {
     gateway.get("/v1/stats").json()["kafka_source"].clone()
 }
@@ -90,6 +112,17 @@ pub(crate) fn until_state(gateway: &Gateway, state: &str) {
         // Consuming, and every partition has its position.
         seen["kafka_source"]["state"] == state && (state != "consuming" || seen["kafka"][0].is_object())
     });
+}
+
+/// The value of a metric's sample.
+pub(crate) fn metric(gateway: &Gateway, name: &str) -> u64 {
+    sample(&gateway.get("/metrics").body, name)
+}
+
+/// The same in the text of all metrics.
+pub(crate) fn sample<T: FromStr>(metrics: &str, name: &str) -> T {
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    value.unwrap_or_else(|| panic!("no {name}: {metrics}"))
 }
 
 /// Waits until so many jobs were dispatched.
@@ -159,14 +192,22 @@ impl Writer {
     }
 
     pub(crate) fn to(brokers: &str, topic: &str) -> Self {
-        let producer = ClientConfig::new()
+        Self::with(brokers, topic, &[])
+    }
+
+    /// The same with further properties.
+    pub(crate) fn with(brokers: &str, topic: &str, properties: &[(&str, &str)]) -> Self {
+        let mut config = ClientConfig::new();
+        config
             .set("bootstrap.servers", brokers)
             .set("acks", "all")
             .set("enable.idempotence", "true")
             .set("reconnect.backoff.max.ms", "200")
-            .set("linger.ms", "0")
-            .create_with_context(Acks::default())
-            .expect("a producer");
+            .set("linger.ms", "0");
+        for (name, value) in properties {
+            config.set(*name, *value);
+        }
+        let producer = config.create_with_context(Acks::default()).expect("a producer");
         Self { producer, topic: topic.into() }
     }
 
@@ -202,27 +243,60 @@ impl Drop for Writer {
     }
 }
 
+/// Everything in a topic, oldest first within a partition.
+pub(crate) fn records(broker: &Broker, topic: &str, partitions: i32) -> Vec<OwnedMessage> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", broker.address()).set("group.id", "test").set("enable.partition.eof", "true");
+    let consumer: BaseConsumer = config.create().expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    (0..partitions).for_each(|n| list.add_partition_offset(topic, n, Offset::Beginning).expect("an offset"));
+    consumer.assign(&list).expect("assigned");
+    let (mut found, mut ended) = (Vec::new(), 0);
+    while ended < partitions {
+        match consumer.poll(Duration::from_secs(20)).expect("records, or their end") {
+            Ok(message) => found.push(message.detach()),
+            Err(rdkafka::error::KafkaError::PartitionEOF(_)) => ended += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    found
+}
+
+pub(crate) fn headers(record: &OwnedMessage) -> Vec<(String, String)> {
+    let text = |value: Option<&[u8]>| String::from_utf8(value.expect("a value").to_vec()).expect("text");
+    let headers = record.headers().expect("headers").iter();
+    headers.map(|header| (header.key.to_owned(), text(header.value))).collect()
+}
+
 /// Gives a topic this many partitions.
 pub(crate) fn grow(broker: &Broker, topic: &str, partitions: usize) {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", broker.address());
-    let admin: AdminClient<DefaultClientContext> = config.create().expect("an admin");
     let new = NewPartitions::new(topic, partitions);
-    let done = wait(admin.create_partitions([&new], &AdminOptions::new())).expect("an answer");
+    let done = wait(admin(broker).create_partitions([&new], &AdminOptions::new())).expect("an answer");
     assert!(done.iter().all(Result::is_ok), "{done:?}");
 }
 
 /// Deletes a topic, and waits until it is gone.
 pub(crate) fn remove_topic(broker: &Broker, topic: &str) {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", broker.address());
-    let admin: AdminClient<DefaultClientContext> = config.create().expect("an admin");
+    let admin = admin(broker);
     let done = wait(admin.delete_topics(&[topic], &AdminOptions::new())).expect("an answer");
     assert!(done.iter().all(Result::is_ok), "{done:?}");
     until("the topic is gone", || {
         let metadata = admin.inner().fetch_metadata(None, Duration::from_secs(10)).expect("an answer");
         metadata.topics().iter().all(|known| known.name() != topic)
     });
+}
+
+/// Removes the records of a topic's first partition that lie before this offset, as retention does.
+pub(crate) fn remove_before(broker: &Broker, topic: &str, offset: i64) {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, 0, Offset::Offset(offset)).expect("an offset");
+    let done = wait(admin(broker).delete_records(&list, &AdminOptions::new())).expect("an answer");
+    assert!(done.elements().iter().all(|partition| partition.error().is_ok()), "{done:?}");
+}
+
+fn admin(broker: &Broker) -> AdminClient<DefaultClientContext> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", broker.address()).create().expect("an admin")
 }
 
 struct Unpark(Thread);

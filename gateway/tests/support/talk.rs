@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use halley_protocol::{client as packets, operation};
 
-use super::{Client, Heard, PATIENCE, Transport};
+use super::{Client, Heard, Transport};
+
+/// Longest that a place may be away: a broker that was killed takes its time to come back.
+const OUTAGE_MAX: Duration = Duration::from_mins(1);
 
 /// What became of one client's messages.
 #[derive(Debug)]
@@ -49,7 +52,7 @@ pub(crate) fn talk(gateway: SocketAddr, key: String, sequences: Range<i32>, at_a
             if open.is_empty() {
                 return talked;
             }
-            match client.hear_within(PATIENCE) {
+            match client.hear_within(OUTAGE_MAX) {
                 Some(Heard::Packet { operation: operation::SEND_MESSAGE_REPLY, sequence, body }) => {
                     assert!(open.remove(&sequence), "{key}: {sequence} is answered once");
                     if body.is_empty() {
