@@ -11,8 +11,12 @@ use crate::world::{
     Wire, Writer, broker, client, folder, gateway, jars, room_job, source, topic, unready, until_state,
 };
 
-/// Within so many milliseconds, and two seconds, a node that died is missed.
+/// Within so many milliseconds and a beat, a tenth of them, a node that died is missed: so `docs/kafka.md` states it.
 const NODE_MS_MAX: u64 = 2000;
+const MISSED_MS: u64 = NODE_MS_MAX + NODE_MS_MAX / 10;
+
+/// For whoever else is at work on this machine, and for the calls that ask.
+const ALLOWED_MS: u64 = 1500;
 
 fn lines(nodes: &str) -> String {
     format!("nodes_topic = \"{nodes}\"\nnode_ms_max = {NODE_MS_MAX}\n")
@@ -102,9 +106,8 @@ fn a_room_over_two_nodes_gets_every_message_once_and_loses_only_who_died() {
     }
     let left = gateways[0].as_ref().expect("it lives");
     until_sizes(left, 3);
-    // Not a promise of this machine's speed: the time stated, and as much again for whoever else is at work here.
     let since = died.expect("killed").elapsed();
-    assert!(since < Duration::from_millis(2 * (NODE_MS_MAX + 2000)), "{since:?}");
+    assert!(since < Duration::from_millis(MISSED_MS + ALLOWED_MS), "{since:?}");
     let mut survivors: Vec<Client> = readers.into_iter().map(|reader| reader.join().expect("undisturbed")).collect();
     until("a heartbeat says so too", || heartbeat(&mut survivors[0]) == 3);
     let seen = nodes(left);
