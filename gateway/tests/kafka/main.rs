@@ -12,6 +12,7 @@ mod nodes;
 mod odd;
 mod poison;
 mod pressure;
+mod seen;
 mod shell;
 mod states;
 #[allow(dead_code, unused_imports, reason = "other tests use the rest of it")]

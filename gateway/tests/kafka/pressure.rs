@@ -7,7 +7,7 @@ use gateway::dispatch::Dispatch;
 use gateway::order::Order;
 use gateway::source::kafka::Kafka;
 
-use crate::harness::{OPEN, config, run};
+use crate::harness::{Gateway, OPEN, config, run};
 use crate::world::{Wire, Writer, broker, topic};
 
 /// Records of a kilobyte, more together than may come to be held.
@@ -22,22 +22,45 @@ fn resident() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
 }
 
+/// A job for this key with a number and a kilobyte of payload.
+pub(crate) fn numbered(key: &str, n: u32) -> Wire {
+    let value = [
+        format!("\u{10}\u{1}\u{32}\u{1}{key}").into_bytes(),
+        b"\x3a\xe8\x07".to_vec(),
+        n.to_be_bytes().into(),
+        vec![b'x'; 996],
+    ];
+    Wire { value: Some(value.concat()), ..Wire::default() }
+}
+
+/// The number of such a job.
+pub(crate) fn number(order: Order) -> u32 {
+    let Order::Direct { payload, .. } = order else { panic!("{order:?}") };
+    u32::from_be_bytes(*payload.inner()[16..].first_chunk().expect("a number"))
+}
+
+/// A configuration that reads this topic from its beginning.
+pub(crate) fn reading(address: &str, topic: &str) -> String {
+    format!("{OPEN}[kafka]\nbrokers = [\"{address}\"]\ntopic = \"{topic}\"\nstart = \"earliest\"\n")
+}
+
+/// Lets this gateway read, as the program does at its start.
+pub(crate) fn start(gateway: &Gateway) -> &Kafka {
+    let app = &gateway.app;
+    let dispatch = Dispatch::new(Arc::clone(&app.directory), Arc::clone(&app.links));
+    let config = app.config();
+    let settings = config.settings.kafka.as_ref().expect("configured");
+    let kafka = Kafka::start(settings, dispatch, Arc::clone(&app.links), Vec::new()).expect("a consumer");
+    assert!(app.kafka.set(kafka).is_ok(), "started once");
+    app.kafka.get().expect("just set")
+}
+
 #[test]
 fn a_shard_that_takes_nothing_stops_its_partition_and_no_job_is_lost_or_overtaken() {
     let Some(broker) = broker() else { return };
     let topic = topic(broker, 2);
     let writer = Writer::new(broker, &topic);
-    let put = |partition, key: &str, n: u32| {
-        let value = [
-            format!("\u{10}\u{1}\u{32}\u{1}{key}").into_bytes(),
-            b"\x3a\xe8\x07".to_vec(),
-            n.to_be_bytes().into(),
-            vec![b'x'; 996],
-        ];
-        writer.put(&Wire { value: Some(value.concat()), partition: Some(partition), ..Wire::default() });
-    };
-    let text =
-        format!("{OPEN}[kafka]\nbrokers = [\"{}\"]\ntopic = \"{topic}\"\nstart = \"earliest\"\n", broker.address());
+    let put = |partition, key: &str, n| writer.put(&Wire { partition: Some(partition), ..numbered(key, n) });
     for n in 0..RECORDS {
         put(0, "a", n);
         if n.is_multiple_of(1000) {
@@ -48,15 +71,11 @@ fn a_shard_that_takes_nothing_stops_its_partition_and_no_job_is_lost_or_overtake
         put(1, "b", n);
     }
     writer.flush();
-    run(config(&text), async |gateway| {
+    run(config(&reading(&broker.address(), &topic)), async |gateway| {
         gateway.log_in(0, 1, r#"{"key":"a","accepts":[1]}"#).await;
         gateway.log_in(1, 1, r#"{"key":"b","accepts":[1]}"#).await;
-        let app = &gateway.app;
-        let dispatch = Dispatch::new(Arc::clone(&app.directory), Arc::clone(&app.links));
-        let config = app.config();
-        let settings = config.settings.kafka.as_ref().expect("configured");
         let before = resident();
-        let kafka = Kafka::start(settings, dispatch, Arc::clone(&app.links), Vec::new()).expect("a consumer");
+        let kafka = start(gateway);
         let stats = kafka.stats();
         // Shard 1 goes on while shard 0 takes nothing.
         for n in 0..100u32 {
@@ -82,9 +101,4 @@ fn a_shard_that_takes_nothing_stops_its_partition_and_no_job_is_lost_or_overtake
         assert!(gateway.is_quiet());
         kafka.stop();
     });
-}
-
-fn number(order: Order) -> u32 {
-    let Order::Direct { payload, .. } = order else { panic!("{order:?}") };
-    u32::from_be_bytes(*payload.inner()[16..].first_chunk().expect("a number"))
 }
