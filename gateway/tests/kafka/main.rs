@@ -6,6 +6,7 @@ mod formats;
 #[allow(dead_code, unused_imports, reason = "other tests use the rest of it")]
 #[path = "../api/harness.rs"]
 mod harness;
+mod hot;
 mod java;
 mod load;
 mod nodes;
