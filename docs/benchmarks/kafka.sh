@@ -19,17 +19,18 @@ trap finish EXIT
 broker=$("$bin/xtask" kafka up)
 "$bin/xtask" kafka topic bench 4 > /dev/null
 
-# start [kafka [TOPIC START]]: the gateway on CPU 0
+# start [kafka [TOPIC START]]: the gateway on CPU 0, or on those in `cpus`, of which the first is the shard's
+cpus=0
 start() {
   {
-    echo 'connections_max = 12000'
+    printf 'connections_max = 12000\nshards = 1\n'
     for transport in tcp ws; do
       printf '[[listener]]\nbind = "127.0.0.1:0"\ntransport = "%s"\nlogin = "open"\n' "$transport"
     done
     printf '[api]\nbind = "127.0.0.1:0"\nauth = "none"\n'
     [ "${1:-}" != kafka ] || printf '[kafka]\nbrokers = ["%s"]\ntopic = "%s"\nstart = "%s"\n' "$broker" "${2:-bench}" "${3:-latest}"
   } > "$work/halley.toml"
-  taskset -c 0 "$bin/halley" --config "$work/halley.toml" 2> "$work/halley.log" &
+  taskset -c "$cpus" "$bin/halley" --config "$work/halley.toml" 2> "$work/halley.log" &
   server=$!
   until grep -q '"event":"ready"' "$work/halley.log"; do sleep 0.05; done
   [ "${1:-}${3:-}" != kafka ] || until grep -q '"state":"consuming"' "$work/halley.log"; do sleep 0.05; done
@@ -104,29 +105,36 @@ if part backlog; then
   done
 fi
 
-# Other rooms alone, and beside a room that gets ten times what its clients take: 49 that read 20,480 bytes a second of 204,800.
-# Then beside one that gets more than the shard can send: 500 clients, 5,000 messages a second, whose generator runs only
-# when its core has nothing else to do.
+# Other rooms alone, and beside one that is flooded with records of a kilobyte:
+# - slow: ten times what its clients take, 49 that read 20,480 bytes a second of 204,800;
+# - jobs: 5,000 a second, for one client. What they cost Kafka, its clients and the machine, without the room;
+# - busy: the same for 500 clients, which is more than they and the shard can do together.
+# The shard has CPU 0 for itself, as it should; what else there is shares CPU 1, the flood's generator at idle priority.
 if part pressure; then
-  flood() {
+  cpus=0,1
+  taskset -acp 1 "$(cat "$broker_folder/pid")" > /dev/null
+  others() {
+    bench rooms "$1" "$kafka" --connections 500 --subscribers-per-room 50 --rate 10 --duration 8 --warmup 1
+  }
+  # beside NAME FLAGS…: the others while a flood with these flags is under way
+  beside() {
     local name=$1
     shift
-    "$@" "$bin/halley-bench" broadcast --target "tcp://$tcp" --push "$kafka" --cpus 1 --room flood --payload-bytes 1024 \
-      --duration 18 --warmup 0 --grace 1 --json "$out/$name.json" "${flags[@]}" > "$work/$name.txt" 2>&1 || true
+    chrt -i 0 "$bin/halley-bench" broadcast --target "tcp://$tcp" --push "$kafka" --cpus 1 --room flood --payload-bytes 1024 \
+      --duration 18 --warmup 0 --grace 1 --json "$out/pressure-flood-$name.json" "$@" > "$work/flood-$name.txt" 2>&1 &
+    local flood=$!
+    sleep 7
+    others "pressure-beside-$name"
+    wait "$flood" || true
   }
+  start kafka
+  others warm-up
+  rm "$out/warm-up.json"
   for n in 1 2 3; do
-    start kafka
-    bench rooms "pressure-alone-$n" "$kafka" --connections 500 --subscribers-per-room 50 --rate 10 --duration 8 --warmup 1
-    flags=(--connections 50 --rate 200 --slow-percent 98 --slow-bytes-per-second 20480)
-    flood "pressure-slow-flood-$n" env &
-    sleep 8
-    bench rooms "pressure-beside-slow-$n" "$kafka" --connections 500 --subscribers-per-room 50 --rate 10 --duration 8 --warmup 1
-    wait $!
-    flags=(--connections 500 --rate 5000)
-    flood "pressure-busy-flood-$n" chrt -i 0 &
-    sleep 6
-    bench rooms "pressure-beside-busy-$n" "$kafka" --connections 500 --subscribers-per-room 50 --rate 10 --duration 8 --warmup 1
-    wait $!
-    stop
+    others "pressure-alone-$n"
+    beside "slow-$n" --connections 50 --rate 200 --slow-percent 98 --slow-bytes-per-second 20480
+    beside "jobs-$n" --connections 1 --rate 5000
+    beside "busy-$n" --connections 500 --rate 5000
   done
+  stop
 fi

@@ -14,7 +14,7 @@ const SIMULATION: &str = "shard::tests::sim::command";
 const CPU_SECONDS: u64 = 60;
 
 /// A run that for so many times as long neither works nor ends has locked itself up.
-const WALL_FACTOR: u64 = 10;
+const WALL_FACTOR: u64 = 4;
 
 /// Address space of a run, in KiB: a change that makes it grow without end is noticed, not suffered.
 const ADDRESS_KIB_MAX: u64 = 24 << 20;
