@@ -172,7 +172,7 @@ impl Machine {
         match event {
             Event::Admitted { conn, peer, member, key, replaced } => {
                 self.tallies.count_login("admitted");
-                tracing::debug!(event = "login", ?conn, %peer, member, %key, replaced);
+                tracing::debug!(event = "login", ?conn, %peer, member, key = &*key.to_string(), replaced);
             }
             Event::Asks { token, question } => self.hooks.ask(token, &question),
             Event::Refused { conn, peer, operation, refusal } => {
