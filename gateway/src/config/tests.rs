@@ -98,6 +98,14 @@ fn errors_name_file_line_key_and_what_would_be_right() {
         (format!("{OPEN}[kafka]\nbrokers = []"), &["halley.toml:7: kafka.brokers", "127.0.0.1:9092"]),
         (format!("{OPEN}{KAFKA}start = \"now\""), &["halley.toml:8: kafka.start", "\"latest\""]),
         (format!("{OPEN}{KAFKA}client = {{ acks = 1 }}"), &["halley.toml:8: kafka.client", "acks", "Halley"]),
+        (
+            format!("{OPEN}{KAFKA}client = {{ \"transactional.id\" = \"t\" }}"),
+            &["halley.toml:8: kafka.client", "transactional.id", "Halley", "remove it"],
+        ),
+        (
+            format!("{OPEN}{KAFKA}client = {{ \"enable.gapless.guarantee\" = true }}"),
+            &["halley.toml:8: kafka.client", "enable.gapless.guarantee", "Halley", "remove it"],
+        ),
         (format!("{OPEN}{KAFKA}client = {{ \"no.such\" = 1 }}"), &["halley.toml:8: kafka.client", "no.such"]),
         (format!("{OPEN}{KAFKA}client = {{ \"client.id\" = [] }}"), &["kafka.client", "client.id", "plain value"]),
         (format!("{OPEN}{KAFKA}dead_letter_topic = \"goim-push-topic\""), &["kafka.dead_letter_topic", "another"]),

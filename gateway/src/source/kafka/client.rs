@@ -24,6 +24,8 @@ const OURS: &[(&str, &str)] = &[
     ("enable.auto.offset.store", ""),
     ("enable.partition.eof", ""),
     ("enable.idempotence", ""),
+    ("enable.gapless.guarantee", ""),
+    ("transactional.id", ""),
     ("acks", ""),
     ("request.required.acks", ""),
 ];
