@@ -192,6 +192,8 @@ impl NodesThread {
             } else {
                 sleep(POLL);
             }
+            // Reading took time, and told the nodes so: theirs must not go back.
+            let now = Instant::now();
             if now >= self.next_beat {
                 self.next_beat = now + self.beat;
                 self.on_beat(now);
@@ -212,13 +214,14 @@ impl NodesThread {
             },
             Ok(false) => match self.make_topic(&topic) {
                 // The next attempt finds it.
-                Ok(()) => return,
-                Err(why) => (
+                Ok(None) => return,
+                Ok(Some(why)) => (
                     State::TopicMissing,
                     format!(
                         "the brokers know no topic {topic} and do not let this node make it ({why}): create it with one partition and cleanup.policy=compact"
                     ),
                 ),
+                Err(error) => self.ear.explain(&error),
             },
             Err(error) => self.ear.explain(&error),
         };
@@ -258,23 +261,24 @@ impl NodesThread {
         AdminClient::from_config(&client::admin(&self.shared.settings_now()))
     }
 
-    /// Small segments, so that what is out of date is soon gone, and a node that starts has little to read.
-    fn make_topic(&self, topic: &str) -> Result<(), String> {
+    /// Small segments, so that what is out of date is soon gone, and a node that starts has little to read. What the
+    /// brokers have against it, if they have.
+    fn make_topic(&self, topic: &str) -> KafkaResult<Option<RDKafkaErrorCode>> {
         let new = NewTopic::new(topic, 1, TopicReplication::Fixed(-1))
             .set("cleanup.policy", "compact")
             .set("segment.bytes", "16777216")
             .set("segment.ms", "600000")
             .set("min.cleanable.dirty.ratio", "0.1")
             .set("delete.retention.ms", "600000");
-        let made = self.admin().and_then(|admin| wait(admin.create_topics([&new], &AdminOptions::new())));
-        let answers = made.map_err(|error| error.to_string())?;
+        let options = AdminOptions::new().request_timeout(Some(ANSWER));
+        let answers = wait(self.admin()?.create_topics([&new], &options))?;
         match answers.into_iter().find_map(Result::err) {
             None => {
                 tracing::info!(event = "nodes", topic, "made");
-                Ok(())
+                Ok(None)
             }
-            Some((_, RDKafkaErrorCode::TopicAlreadyExists)) => Ok(()),
-            Some((_, code)) => Err(code.to_string()),
+            Some((_, RDKafkaErrorCode::TopicAlreadyExists)) => Ok(None),
+            Some((_, code)) => Ok(Some(code)),
         }
     }
 
@@ -390,12 +394,13 @@ impl NodesThread {
             let _ = self.tell(&key, None);
         }
         if now >= self.next_look {
+            let begun = Instant::now();
             for (key, value) in self.telling.rooms(&self.directory) {
                 // What fails is counted, and told again.
                 let _ = self.tell(&key, value.as_deref());
             }
             self.stats.left_out.set(self.telling.left_out());
-            self.next_look = now + LOOK_SHARE * now.elapsed();
+            self.next_look = begun + LOOK_SHARE * begun.elapsed();
         }
     }
 
