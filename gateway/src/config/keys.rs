@@ -318,7 +318,7 @@ pub const KEYS: &[Key] = &[
     key(
         "upstream.answer_ms_max",
         "5000",
-        "How long the place may take for a message, and before that a message may wait for its request; then it is refused (`time-out`).",
+        "How long the place may take for a message, and before that a message may wait for its request; then it is refused (`time-out`), with Kafka up to a second later.",
     ),
     key("upstream.requests_max", "8", "HTTP: requests at a time, each on a connection of its own."),
     key("upstream.batch_messages_max", "64", "HTTP: messages of one request."),

@@ -1,7 +1,7 @@
 //! What is seen of Kafka: its state, counters, and where each partition stands.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use halley_protocol::job::JobReject;
 
@@ -68,6 +68,63 @@ impl Standing {
     }
 }
 
+/// How it stands with what is produced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProducerState {
+    /// Nothing is known against it.
+    Ready,
+    /// The brokers do not let this node write.
+    Refused,
+    /// The client library gave up, and another of its clients takes over.
+    Failed,
+}
+
+impl ProducerState {
+    /// Every state, in the order of their discriminants.
+    pub const ALL: [Self; 3] = [Self::Ready, Self::Refused, Self::Failed];
+
+    /// Name in the log, in `/v1/stats` and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A producer: its state, why, and how often it was made anew. Written by the library's thread and the one that mends.
+#[derive(Debug, Default)]
+pub struct ProducerStats {
+    state: AtomicU8,
+    detail: Mutex<String>,
+    /// Clients that took the place of one that had failed.
+    pub made_anew: AtomicU64,
+}
+
+impl ProducerStats {
+    /// How it stands.
+    pub fn state(&self) -> ProducerState {
+        ProducerState::ALL[usize::from(self.state.load(Ordering::Relaxed))]
+    }
+
+    /// Why; empty while it is ready.
+    pub fn detail(&self) -> String {
+        self.detail.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers how it stands; true if that is news.
+    pub fn set(&self, state: ProducerState, detail: &str) -> bool {
+        // With every acknowledgement.
+        if state == ProducerState::Ready && self.state() == state {
+            return false;
+        }
+        let mut known = self.detail.lock().unwrap_or_else(PoisonError::into_inner);
+        detail.clone_into(&mut known);
+        self.state.swap(state as u8, Ordering::Relaxed) != state as u8
+    }
+}
+
 /// Counters of the source and of the producer. Those that are [`Counter`]s are written by the source's thread alone.
 #[derive(Debug, Default)]
 pub struct KafkaStats {
@@ -93,6 +150,10 @@ pub struct KafkaStats {
     pub missed: AtomicU64,
     /// Milliseconds from a record's timestamp to its dispatch.
     pub dispatch_ms: Spread,
+    /// The producer of the API's jobs, of dead letters and of what is for other nodes.
+    pub producer: Arc<ProducerStats>,
+    /// That of clients' messages, where there is one.
+    pub upstream: OnceLock<Arc<ProducerStats>>,
     /// Jobs of the API that Kafka acknowledged.
     pub produced: AtomicU64,
     /// Jobs of the API that it did not.

@@ -32,6 +32,8 @@ pub enum ProduceError {
     TooLarge,
     /// No acknowledgement.
     Away,
+    /// Not written.
+    Refused(&'static str),
 }
 
 /// Refuses.

@@ -13,6 +13,7 @@ mod nodes;
 mod odd;
 mod poison;
 mod pressure;
+mod refused;
 mod seen;
 mod shell;
 mod states;

@@ -11,7 +11,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{DeliveryResult, Header, Headers as _, Message as _, OwnedHeaders, OwnedMessage};
@@ -284,6 +286,13 @@ pub(crate) fn remove_topic(broker: &Broker, topic: &str) {
         let metadata = admin.inner().fetch_metadata(None, Duration::from_secs(10)).expect("an answer");
         metadata.topics().iter().all(|known| known.name() != topic)
     });
+}
+
+/// Sets a topic's own configuration.
+pub(crate) fn configure(broker: &Broker, topic: &str, name: &str, value: &str) {
+    let new = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
+    let done = wait(admin(broker).alter_configs([&new], &AdminOptions::new())).expect("an answer");
+    assert!(done.iter().all(Result::is_ok), "{done:?}");
 }
 
 /// Removes the records of a topic's first partition that lie before this offset, as retention does.

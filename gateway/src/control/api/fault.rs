@@ -142,6 +142,10 @@ impl From<ProduceError> for Fault {
     fn from(error: ProduceError) -> Self {
         match error {
             ProduceError::TooLarge => Self::too_large("the push is larger than the brokers take"),
+            ProduceError::Refused(why) => {
+                let message = format!("Kafka refused the push, and it is not written: {why}");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "refused", message)
+            }
             ProduceError::Away => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "unacknowledged",

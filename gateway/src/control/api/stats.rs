@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::Shared;
 use crate::reason::{CloseReason, DropReason, Handshake, Reject};
 use crate::source::nodes::NodesStats;
-use crate::source::stats::{KafkaStats, Partition};
+use crate::source::stats::{KafkaStats, Partition, ProducerStats};
 use crate::stats::{Counter, Pool, ShardStats, Spread};
 
 pub(super) async fn stats(State(app): State<Shared>) -> Json<Value> {
@@ -96,7 +96,17 @@ fn source(stats: &KafkaStats) -> Value {
         "dead_letters": stats.dead_letters.load(Ordering::Relaxed),
         "dead_letters_failed": stats.dead_letters_failed.load(Ordering::Relaxed),
         "dispatch_ms": spread(&stats.dispatch_ms),
+        "producer": producer(&stats.producer),
+        "upstream": stats.upstream.get().map(|stats| producer(stats)),
         "nodes": nodes(&stats.nodes),
+    })
+}
+
+fn producer(stats: &ProducerStats) -> Value {
+    json!({
+        "state": stats.state().name(),
+        "detail": stats.detail(),
+        "made_anew": stats.made_anew.load(Ordering::Relaxed),
     })
 }
 

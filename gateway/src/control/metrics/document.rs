@@ -9,7 +9,7 @@ use crate::control::decide::Refusal;
 use crate::control::hooks::{Outcome, Subject};
 use crate::identity::TokenReject;
 use crate::reason::{CloseReason, DropReason, Handshake, Reject};
-use crate::source::stats::State;
+use crate::source::stats::{ProducerState, State};
 use crate::stats::Pool;
 
 const OPENING: &str = "\
@@ -61,6 +61,7 @@ fn values() -> Vec<(String, Vec<&'static str>)> {
         (of("halley_hook_calls_total", "result"), Outcome::ALL.map(Outcome::name).to_vec()),
         ("`pool`".into(), Pool::ALL.map(Pool::name).to_vec()),
         (of("halley_kafka_state", "state"), State::ALL.map(State::name).to_vec()),
+        (of("halley_kafka_producer_state", "state"), ProducerState::ALL.map(ProducerState::name).to_vec()),
         (of("halley_kafka_rejects_total", "reason"), JobReject::ALL.map(JobReject::name).to_vec()),
     ]
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use halley_protocol::job::JobReject;
 
 use super::{Family, Kind, Read, Samples, Scrape, Value};
-use crate::source::stats::{KafkaStats, State};
+use crate::source::stats::{KafkaStats, ProducerState, ProducerStats, State};
 
 pub(super) const FAMILIES: &[Family] = &[
     Family {
@@ -111,6 +111,29 @@ pub(super) const FAMILIES: &[Family] = &[
         }),
     },
     Family {
+        name: "halley_kafka_producer_state",
+        kind: Kind::Gauge,
+        labels: &["producer", "state"],
+        help: "1 for the state that a producer is in: that of the API's jobs, of dead letters and of what is for other nodes \
+               (jobs), or that of clients' messages (upstream)",
+        read: Read::Many(|scrape, samples| {
+            each_producer(scrape, |name, producer| {
+                for state in ProducerState::ALL {
+                    samples.put([&name, &state.name()], u64::from(state == producer.state()));
+                }
+            });
+        }),
+    },
+    Family {
+        name: "halley_kafka_producers_made_anew",
+        kind: Kind::Counter,
+        labels: &["producer"],
+        help: "Times that a producer could not go on and another took its place",
+        read: Read::Many(|scrape, samples| {
+            each_producer(scrape, |name, producer| samples.put([&name], load(&producer.made_anew)));
+        }),
+    },
+    Family {
         name: "halley_kafka_dead_letters",
         kind: Kind::Counter,
         labels: &["result"],
@@ -197,6 +220,15 @@ fn with(scrape: &Scrape<'_>, read: impl FnOnce(&KafkaStats)) {
     if let Some(source) = scrape.app.kafka.get() {
         read(source.stats());
     }
+}
+
+fn each_producer(scrape: &Scrape<'_>, mut read: impl FnMut(&'static str, &ProducerStats)) {
+    with(scrape, |stats| {
+        read("jobs", &stats.producer);
+        if let Some(upstream) = stats.upstream.get() {
+            read("upstream", upstream);
+        }
+    });
 }
 
 fn one(scrape: &Scrape<'_>, samples: &mut Samples, read: impl FnOnce(&KafkaStats) -> Value) {

@@ -9,8 +9,8 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::config;
 use crate::source::stats::State;
+use crate::{config, limits};
 
 /// What Halley's promises rest on, with the key that says it instead.
 const OURS: &[(&str, &str)] = &[
@@ -29,6 +29,13 @@ const OURS: &[(&str, &str)] = &[
     ("acks", ""),
     ("request.required.acks", ""),
 ];
+
+/// What one producer holds of records without an outcome. No record is larger.
+const QUEUED_BYTES_MAX: usize = 16 << 20;
+
+/// Every push fits, with the most and the longest of targets.
+const _: () =
+    assert!(limits::PAYLOAD_BYTES_MAX + limits::PUSH_TARGETS_MAX * (limits::KEY_BYTES_MAX + 16) < QUEUED_BYTES_MAX);
 
 /// How long an error explains a state.
 const FRESH: Duration = Duration::from_secs(15);
@@ -102,7 +109,10 @@ pub(super) fn consumer(settings: &config::Kafka) -> ClientConfig {
 pub(super) fn producer(settings: &config::Kafka) -> ClientConfig {
     let mut config = base();
     // A room keeps its partition whoever produces: this is how goim's own producer picks it.
-    config.set("linger.ms", "0").set("partitioner", "fnv1a_random").set("queue.buffering.max.kbytes", "16384");
+    config.set("linger.ms", "0").set("partitioner", "fnv1a_random");
+    // What is too large is the brokers' to say.
+    let (kbytes, bytes) = ((QUEUED_BYTES_MAX >> 10).to_string(), QUEUED_BYTES_MAX.to_string());
+    config.set("queue.buffering.max.kbytes", kbytes).set("message.max.bytes", bytes);
     let timeout = settings.produce_ms_max.to_string();
     let ours = [("acks", "all"), ("enable.idempotence", "true"), ("message.timeout.ms", timeout.as_str())];
     finish(config, settings, &ours)
@@ -164,8 +174,12 @@ impl ClientContext for Ear {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        use RDKafkaErrorCode::{AllBrokersDown, Authentication, SaslAuthenticationFailed};
+        use RDKafkaErrorCode::{AllBrokersDown, Authentication, PartitionEOF, SaslAuthenticationFailed};
         let code = error.rdkafka_error_code();
+        // All was read: nothing that explains a state.
+        if code == Some(PartitionEOF) {
+            return;
+        }
         let refused = matches!(code, Some(Authentication | SaslAuthenticationFailed));
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         // It says no more than what came before it.

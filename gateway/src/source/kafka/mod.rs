@@ -16,10 +16,13 @@ mod client;
 mod consume;
 mod credentials;
 mod due;
+mod mend;
 mod native;
 mod nodes;
 mod position;
 mod produce;
+mod pusher;
+mod seldom;
 mod upstream;
 mod wait;
 mod watch;
@@ -32,6 +35,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use futures_channel::oneshot;
 use halley_protocol::job::Job;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::BaseConsumer;
@@ -46,7 +50,8 @@ use crate::dispatch::Dispatch;
 use crate::link::ShardLink;
 
 pub use nodes::Me;
-pub use produce::{ProduceError, Pusher};
+pub use produce::ProduceError;
+pub use pusher::Pusher;
 pub use upstream::Upstream;
 
 use client::Ear;
@@ -54,7 +59,7 @@ use consume::Consume;
 use credentials::{Credentials, Renewed};
 use nodes::{Neighbours, NodesThread};
 use position::{PositionFile, Positions};
-use produce::{Deliveries, Producer};
+use produce::{Deliveries, Outcome, Producer, in_time};
 use watch::Watch;
 
 /// How long the end of the process waits for what is being produced.
@@ -239,10 +244,11 @@ impl Kafka {
         until_ms: i64,
     ) -> impl Future<Output = Result<(), ProduceError>> + Send + use<> {
         let sent = self.nodes.get().map(|joined| joined.neighbours.broadcast(&self.producer, command, until_ms));
+        let answered = sent.map(|sent| self.answered(sent));
         async move {
-            match sent {
+            match answered {
                 None => Ok(()),
-                Some(sent) => sent?.await.unwrap_or(Err(ProduceError::Away)).map(drop),
+                Some(answered) => answered.await.map(drop),
             }
         }
     }
@@ -264,7 +270,8 @@ impl Kafka {
 
     /// A producer that goes on by the same reloads. Called once.
     pub fn adopt(&self, upstream: Arc<Upstream>) {
-        assert!(self.upstream.set(upstream).is_ok(), "called once");
+        let stats = self.shared.stats.upstream.set(upstream.stats());
+        assert!(stats.is_ok() && self.upstream.set(upstream).is_ok(), "called once");
     }
 
     /// Counters and where it stands.
@@ -284,7 +291,18 @@ impl Kafka {
         if sent.is_err() {
             self.shared.stats.produce_failed.fetch_add(1, Ordering::Relaxed);
         }
-        async move { sent?.await.unwrap_or(Err(ProduceError::Away)) }
+        self.answered(sent)
+    }
+
+    /// What a call is answered, in its time.
+    fn answered(
+        &self,
+        sent: Result<oneshot::Receiver<Outcome>, ProduceError>,
+    ) -> impl Future<Output = Outcome> + Send + use<> {
+        let producer = Arc::clone(&self.producer);
+        let time = Duration::from_millis(self.shared.settings.produce_ms_max.into());
+        let outcome = sent.map(|outcome| in_time(outcome, time));
+        async move { outcome?.await.map_err(|error| producer.explain(error)) }
     }
 
     /// Stops dispatching, and returns when the last dispatch is done.

@@ -1,4 +1,5 @@
-//! What librdkafka knows and its crate does not tell: headers of any name, and where a partition ended.
+//! What librdkafka knows and its crate does not tell: headers of any name, where a partition ended, and
+//! whether a record that failed may have been written all the same.
 //!
 //! The crate's own iterator over headers panics at a name that is not UTF-8, and whoever may write to the topic chooses names.
 #![allow(unsafe_code, reason = "functions of librdkafka without a wrapper, or with one that panics")]
@@ -8,6 +9,7 @@ use std::ptr;
 
 use rdkafka::bindings::{
     rd_kafka_get_watermark_offsets, rd_kafka_header_get_all, rd_kafka_headers_t, rd_kafka_message_headers,
+    rd_kafka_message_status, rd_kafka_msg_status_t,
 };
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::message::BorrowedMessage;
@@ -50,4 +52,11 @@ pub(super) fn end_as_read<C: ClientContext>(client: &Client<C>, topic: &CStr, pa
         rd_kafka_get_watermark_offsets(client.native_ptr(), topic.as_ptr(), partition, &raw mut low, &raw mut high)
     };
     (error == RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
+}
+
+/// Surely no broker has the record. To be asked of what a delivery report brings alone.
+pub(super) fn is_unwritten(message: &BorrowedMessage<'_>) -> bool {
+    // SAFETY: the report that the record is part of is borrowed, and librdkafka keeps the record as long as its report.
+    let status = unsafe { rd_kafka_message_status(message.ptr()) };
+    status == rd_kafka_msg_status_t::RD_KAFKA_MSG_STATUS_NOT_PERSISTED
 }

@@ -23,7 +23,7 @@ use crate::control::bell;
 use crate::directory::Directory;
 use crate::link::ControlBell;
 use crate::source::nodes::{Heard, NodeCommand, Nodes, NodesStats, Telling};
-use crate::source::stats::State;
+use crate::source::stats::{ProducerState, State};
 
 /// Commands of other nodes that wait for control.
 const COMMANDS_WAITING_MAX: usize = 1024;
@@ -384,8 +384,11 @@ impl NodesThread {
         let _ = self.tell(&Key::Beat(&self.neighbours.id).write(), node::write(&beat).as_deref());
         if !self.nodes.hears(now) {
             if self.nodes.began() || self.failed > 0 {
-                let (_, detail) = self.ear.last().unwrap_or((false, "no record comes back".into()));
-                self.set_state(State::BrokerAway, &detail);
+                let heard = || self.ear.last().map_or("no record comes back".into(), |(_, detail)| detail);
+                match self.refusal() {
+                    Some(refusal) => self.set_state(State::Refused, &refusal),
+                    None => self.set_state(State::BrokerAway, &heard()),
+                }
             }
             return;
         }
@@ -402,6 +405,13 @@ impl NodesThread {
             self.stats.left_out.set(self.telling.left_out());
             self.next_look = begun + LOOK_SHARE * begun.elapsed();
         }
+    }
+
+    /// Why the brokers do not take what this node tells, if they say so: of the last record, or of any.
+    fn refusal(&self) -> Option<String> {
+        let producer = &self.shared.stats.producer;
+        let of_any = || (producer.state() == ProducerState::Refused).then(|| producer.detail());
+        self.stats.refusal().or_else(of_any)
     }
 
     fn tell(&self, key: &str, value: Option<&[u8]>) -> Result<(), ProduceError> {

@@ -1,23 +1,31 @@
 //! The way into Kafka: jobs of the API, and records for the dead-letter topic.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crossbeam::queue::SegQueue;
 use futures_channel::oneshot;
 use halley_protocol::job::{ID_HEADER, Job, JobTarget, envelope};
+use hyper::rt::Timer as _;
+use monoio_compat::hyper::MonoioTimer;
 use rdkafka::ClientContext;
-use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Message as _, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext};
 
 use super::credentials::Credentials;
+use super::mend::{Alarm, Mended, Office, is_denied};
+use super::native::is_unwritten;
+use super::seldom::Seldom;
 use crate::config;
 use crate::control::bell;
 use crate::link::ControlBell;
-use crate::source::stats::KafkaStats;
+use crate::source::stats::{KafkaStats, ProducerStats};
 
 /// Where a record came to lie, or why it is not sure to lie anywhere.
 pub(super) type Outcome = Result<(i32, i64), ProduceError>;
@@ -29,7 +37,12 @@ pub enum ProduceError {
     TooLarge,
     /// No acknowledgement within `kafka.produce_ms_max`, or no place to wait for one.
     Away,
+    /// It is not written and will not be, for this reason.
+    Refused(&'static str),
 }
+
+/// What every send to a client that has failed is answered with.
+const FAILED: ProduceError = ProduceError::Refused("this node's producer has failed, and another takes its place");
 
 /// What happened to a record, on its way from the library's thread to control, whose runtime alone wakes its tasks.
 pub(super) struct Deliveries {
@@ -74,9 +87,46 @@ pub(super) enum Waits {
     DeadLetter,
 }
 
+/// Hears what became of records, on the library's thread.
+#[derive(Clone)]
 pub(super) struct Clerk {
     deliveries: Arc<Deliveries>,
     stats: Arc<KafkaStats>,
+    alarm: Alarm,
+    lost: Arc<Seldom>,
+}
+
+impl Clerk {
+    /// A record that is no job is not kept.
+    fn lose(&self, topic: &str, error: &KafkaError) {
+        self.stats.dead_letters_failed.fetch_add(1, Ordering::Relaxed);
+        if let Some(records) = self.lost.count(Instant::now()) {
+            tracing::warn!(event = "kafka-dead-letter", topic, records, problem = %error, "dead letters are lost");
+        }
+    }
+
+    /// A record for the other nodes was acknowledged, or was not.
+    fn told(&self, error: Option<(&KafkaError, Option<RDKafkaErrorCode>)>) {
+        let nodes = &self.stats.nodes;
+        if error.is_none() { &nodes.told } else { &nodes.tell_failed }.fetch_add(1, Ordering::Relaxed);
+        match error {
+            None => nodes.set_refusal(None),
+            Some((error, code)) if code.is_some_and(is_denied) => nodes.set_refusal(Some(error.to_string())),
+            Some(_) => {}
+        }
+    }
+}
+
+impl Office for Clerk {
+    const NAME: &'static str = "jobs";
+
+    fn config(&self, settings: &config::Kafka) -> ClientConfig {
+        super::client::producer(settings)
+    }
+
+    fn standing(&self) -> &ProducerStats {
+        &self.stats.producer
+    }
 }
 
 impl ClientContext for Clerk {
@@ -85,42 +135,85 @@ impl ClientContext for Clerk {
     }
 
     // The watch over the consumer tells of brokers that are away.
-    fn error(&self, _: KafkaError, _: &str) {}
+    fn error(&self, _: KafkaError, _: &str) {
+        self.alarm.ring();
+    }
 }
 
 impl ProducerContext for Clerk {
     type DeliveryOpaque = Box<Waits>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, waits: Self::DeliveryOpaque) {
-        let outcome = match result {
-            Ok(message) => Ok((message.partition(), message.offset())),
-            Err((error, _)) => Err(why(error)),
+        let (outcome, topic, error) = match result {
+            Ok(message) => (Ok((message.partition(), message.offset())), message.topic(), None),
+            Err((error, message)) => (Err(why(error, is_unwritten(message))), message.topic(), Some(error)),
         };
-        let (good, bad) = match *waits {
-            Waits::Call(_) | Waits::Count => (&self.stats.produced, &self.stats.produce_failed),
-            Waits::Nodes(_) => (&self.stats.nodes.told, &self.stats.nodes.tell_failed),
-            Waits::DeadLetter => (&self.stats.dead_letters, &self.stats.dead_letters_failed),
-        };
-        if outcome.is_ok() { good } else { bad }.fetch_add(1, Ordering::Relaxed);
+        match (&*waits, error) {
+            (Waits::Call(_) | Waits::Count, _) => {
+                let stats = &self.stats;
+                let counter = if error.is_none() { &stats.produced } else { &stats.produce_failed };
+                counter.fetch_add(1, Ordering::Relaxed);
+                self.learn(topic, error);
+            }
+            (Waits::Nodes(_), _) => self.told(error.map(|error| (error, error.rdkafka_error_code()))),
+            (Waits::DeadLetter, None) => {
+                self.stats.dead_letters.fetch_add(1, Ordering::Relaxed);
+            }
+            (Waits::DeadLetter, Some(error)) => self.lose(topic, error),
+        }
         if let Waits::Call(answer) | Waits::Nodes(Some(answer)) = *waits {
             self.deliveries.put(answer, outcome);
         }
     }
 }
 
-fn why(error: &KafkaError) -> ProduceError {
+fn why(error: &KafkaError, is_unwritten: bool) -> ProduceError {
+    use RDKafkaErrorCode::{InvalidMessageSize, MessageSizeTooLarge};
     match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => ProduceError::TooLarge,
+        Some(MessageSizeTooLarge | InvalidMessageSize) => ProduceError::TooLarge,
+        Some(code) if is_unwritten => refusal(code).unwrap_or(ProduceError::Away),
         _ => ProduceError::Away,
+    }
+}
+
+/// What a broker, or the library, refuses for good; `None`: the next attempt may well work.
+fn refusal(code: RDKafkaErrorCode) -> Option<ProduceError> {
+    use RDKafkaErrorCode as Code;
+    Some(ProduceError::Refused(match code {
+        Code::TopicAuthorizationFailed => "topic authorization failed: this node may not write to the topic",
+        Code::ClusterAuthorizationFailed => "cluster authorization failed: this node may not write to any topic",
+        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => "there is no such topic",
+        Code::InvalidTopic => "the topic's name is none",
+        Code::InvalidRecord | Code::PolicyViolation => "the topic takes no such record",
+        Code::Fatal | Code::PurgeQueue => return Some(FAILED),
+        _ => return None,
+    }))
+}
+
+/// The outcome, once it is known or its time is over: the library itself looks at the time once a second. Must be
+/// awaited within control's runtime.
+pub(super) fn in_time(
+    mut outcome: oneshot::Receiver<Outcome>,
+    time: Duration,
+) -> impl Future<Output = Outcome> + Send + use<> {
+    let deadline = Instant::now() + time;
+    async move {
+        let mut late = MonoioTimer.sleep_until(deadline);
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = Pin::new(&mut outcome).poll(cx) {
+                return Poll::Ready(done.unwrap_or(Err(ProduceError::Away)));
+            }
+            late.as_mut().poll(cx).map(|()| Err(ProduceError::Away))
+        })
+        .await
     }
 }
 
 /// Produces in the order of the calls; never blocks.
 pub(super) struct Producer {
-    client: ThreadedProducer<Clerk>,
+    mended: Mended<Clerk>,
     topic: String,
     dead_letter_topic: String,
-    stats: Arc<KafkaStats>,
 }
 
 impl Producer {
@@ -129,15 +222,23 @@ impl Producer {
         deliveries: Arc<Deliveries>,
         stats: Arc<KafkaStats>,
     ) -> KafkaResult<Self> {
-        let clerk = Clerk { deliveries, stats: Arc::clone(&stats) };
-        let client = ThreadedProducer::from_config_and_context(&super::client::producer(settings), clerk)?;
-        let (topic, dead_letter_topic) = (settings.topic.clone(), settings.dead_letter_topic.clone());
-        Ok(Self { client, topic, dead_letter_topic, stats })
+        let mended = Mended::new(settings, |alarm| Clerk { deliveries, stats, alarm, lost: Arc::default() })?;
+        Ok(Self { mended, topic: settings.topic.clone(), dead_letter_topic: settings.dead_letter_topic.clone() })
     }
 
     /// Authenticates with these from now on.
     pub(super) fn renew(&self, credentials: &Credentials) {
-        credentials.set(self.client.client());
+        self.mended.renew(credentials);
+    }
+
+    pub(super) fn stats(&self) -> &KafkaStats {
+        &self.mended.office().stats
+    }
+
+    /// With why the producer has failed, if that is what it says.
+    pub(super) fn explain(&self, error: ProduceError) -> ProduceError {
+        let denied = || self.mended.failure().filter(|code| is_denied(*code)).and_then(refusal);
+        if error == FAILED { denied().unwrap_or(FAILED) } else { error }
     }
 
     /// Puts a job into the producer's queue. The outcome comes through the receiver.
@@ -146,23 +247,29 @@ impl Producer {
         self.send_for(job, id, Waits::Call(answer)).map(|()| outcome)
     }
 
-    fn send_for(&self, job: &Job<'_>, id: Option<&str>, waits: Waits) -> Result<(), ProduceError> {
+    pub(super) fn send_for(&self, job: &Job<'_>, id: Option<&str>, waits: Waits) -> Result<(), ProduceError> {
         let value = envelope::write(job).ok_or(ProduceError::TooLarge)?;
         let key = key(job);
         let mut record = BaseRecord::with_opaque_to(&self.topic, Box::new(waits));
         if id.is_some() {
             record = record.headers(OwnedHeaders::new().insert(Header { key: ID_HEADER, value: id }));
         }
-        self.client.send(record.key(&key).payload(&value)).map_err(|(error, _)| why(&error))
+        let sent = self.mended.client().send(record.key(&key).payload(&value));
+        sent.map_err(|(error, _)| self.explain(why(&error, true)))
     }
 
     /// Produces a record for the other nodes, or without a value the end of one.
     pub(super) fn tell(&self, topic: &str, key: &str, value: Option<&[u8]>, waits: Waits) -> Result<(), ProduceError> {
         let mut record = BaseRecord::<str, [u8], _>::with_opaque_to(topic, Box::new(waits)).key(key).partition(0);
         record.payload = value;
-        self.client.send(record).map_err(|(error, _)| {
-            self.stats.nodes.tell_failed.fetch_add(1, Ordering::Relaxed);
-            why(&error)
+        self.mended.client().send(record).map_err(|(error, _)| {
+            let code = error.rdkafka_error_code();
+            // Of a client that has failed: why it has.
+            let code = if code == Some(RDKafkaErrorCode::Fatal) { self.mended.failure() } else { code };
+            let why = self.explain(why(&error, true));
+            let error = code.map_or(error, KafkaError::MessageProduction);
+            self.mended.office().told(Some((&error, code)));
+            why
         })
     }
 
@@ -191,66 +298,19 @@ impl Producer {
         record = record.headers(headers);
         record.key = message.key();
         record.payload = message.payload();
-        if self.client.send(record).is_err() {
-            self.stats.dead_letters_failed.fetch_add(1, Ordering::Relaxed);
+        if let Err((error, _)) = self.mended.client().send(record) {
+            self.mended.office().lose(&self.dead_letter_topic, &error);
         }
     }
 
     /// Waits for what is under way.
     pub(super) fn flush(&self, time: Duration) {
-        let _ = self.client.flush(time);
-    }
-}
-
-/// A producer for programs without a gateway, such as `halley push`.
-pub struct Pusher {
-    producer: Producer,
-    settings: config::Kafka,
-}
-
-impl Pusher {
-    /// A producer that has not connected yet; `brokers` are separated by commas.
-    pub fn new(brokers: &str, topic: &str) -> Result<Self, String> {
-        let brokers = brokers.split(',').map(Into::into).collect();
-        let mut settings = config::Kafka { brokers, topic: topic.into(), ..config::Kafka::default() };
-        // Many at a time are meant to go together.
-        settings.client.insert("linger.ms".into(), 1.into());
-        let deliveries = Deliveries::new().map_err(|error| error.to_string())?;
-        let producer = Producer::new(&settings, Arc::new(deliveries), Arc::default());
-        Ok(Self { producer: producer.map_err(|error| error.to_string())?, settings })
+        let _ = self.mended.client().flush(time);
     }
 
-    /// Puts a job into the producer's queue, and waits for a place in it.
-    pub fn push(&self, job: &Job<'_>) -> Result<(), String> {
-        let since = Instant::now();
-        loop {
-            match self.producer.send_for(job, None, Waits::Count) {
-                Ok(()) => return Ok(()),
-                Err(ProduceError::TooLarge) => return Err("the push is larger than the brokers take".into()),
-                Err(ProduceError::Away) if since.elapsed() > self.patience() => return Err(self.away()),
-                Err(ProduceError::Away) => std::thread::sleep(Duration::from_millis(1)),
-            }
-        }
-    }
-
-    /// Waits until all is acknowledged or given up; how many jobs were acknowledged, if all were.
-    pub fn finish(&self) -> Result<u64, String> {
-        self.producer.flush(2 * self.patience());
-        let stats = &self.producer.stats;
-        let failed = stats.produce_failed.load(Ordering::Relaxed);
-        let produced = stats.produced.load(Ordering::Relaxed);
-        if failed > 0 || self.producer.client.in_flight_count() > 0 {
-            return Err(format!("{}; {produced} jobs are acknowledged, {failed} are not", self.away()));
-        }
-        Ok(produced)
-    }
-
-    fn patience(&self) -> Duration {
-        Duration::from_millis(self.settings.produce_ms_max.into())
-    }
-
-    fn away(&self) -> String {
-        format!("{}/{} does not acknowledge", self.settings.brokers.join(","), self.settings.topic)
+    /// Records without an outcome.
+    pub(super) fn in_flight(&self) -> i32 {
+        self.mended.client().in_flight_count()
     }
 }
 

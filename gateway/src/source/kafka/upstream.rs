@@ -3,20 +3,22 @@
 use std::sync::Arc;
 
 use rdkafka::ClientContext;
-use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, ProducerContext};
 
 use super::client;
 use super::credentials::Credentials;
+use super::mend::{Alarm, Mended, Office};
 use crate::config;
 use crate::link::ShardLink;
+use crate::source::stats::{ProducerState, ProducerStats};
 use crate::upstream::{Answer, Envelope, Outcome, Receipt, Refused};
 
 /// Produces messages in the order in which they are put; all of one key go to one partition.
 pub struct Upstream {
-    client: ThreadedProducer<Clerk>,
+    mended: Mended<Clerk>,
     topic: String,
 }
 
@@ -27,22 +29,26 @@ impl Upstream {
         upstream: &config::Upstream,
         links: Arc<[Arc<ShardLink>]>,
     ) -> Result<Self, String> {
-        let config = client::upstream(kafka, upstream);
-        let client = ThreadedProducer::from_config_and_context(&config, Clerk { links });
-        let client = client.map_err(|error| format!("upstream.kafka_topic: {error}"))?;
-        Ok(Self { client, topic: upstream.kafka_topic.clone() })
+        let settings = Arc::new(upstream.clone());
+        let mended = Mended::new(kafka, |alarm| Clerk { links, settings, stats: Arc::default(), alarm });
+        let mended = mended.map_err(|error| format!("upstream.kafka_topic: {error}"))?;
+        Ok(Self { mended, topic: upstream.kafka_topic.clone() })
     }
 
     /// It authenticates with these from now on.
     pub(super) fn renew(&self, credentials: &Credentials) {
-        credentials.set(self.client.client());
+        self.mended.renew(credentials);
+    }
+
+    pub(super) fn stats(&self) -> Arc<ProducerStats> {
+        Arc::clone(&self.mended.office().stats)
     }
 
     /// Puts a message into the producer's queue; never waits. `Ok`: its answer will come to its shard.
     pub fn put(&self, envelope: &Envelope<'_>) -> Outcome {
         let record = BaseRecord::with_opaque_to(&self.topic, Box::new(envelope.receipt));
         let record = record.key(envelope.key).payload(envelope.body).headers(headers(envelope));
-        self.client.send(record).map_err(|(error, _)| why(&error))
+        self.mended.client().send(record).map_err(|(error, _)| self.mended.office().why(&error))
     }
 }
 
@@ -67,8 +73,24 @@ fn headers(envelope: &Envelope<'_>) -> OwnedHeaders {
 }
 
 /// Hands the outcomes to the shards, from the library's thread.
+#[derive(Clone)]
 struct Clerk {
     links: Arc<[Arc<ShardLink>]>,
+    settings: Arc<config::Upstream>,
+    stats: Arc<ProducerStats>,
+    alarm: Alarm,
+}
+
+impl Office for Clerk {
+    const NAME: &'static str = "upstream";
+
+    fn config(&self, settings: &config::Kafka) -> ClientConfig {
+        client::upstream(settings, &self.settings)
+    }
+
+    fn standing(&self) -> &ProducerStats {
+        &self.stats
+    }
 }
 
 impl ClientContext for Clerk {
@@ -77,39 +99,47 @@ impl ClientContext for Clerk {
     }
 
     // The watch over the consumer tells of brokers that are away.
-    fn error(&self, _: KafkaError, _: &str) {}
+    fn error(&self, _: KafkaError, _: &str) {
+        self.alarm.ring();
+    }
 }
 
 impl ProducerContext for Clerk {
     type DeliveryOpaque = Box<Receipt>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, receipt: Self::DeliveryOpaque) {
-        let outcome = match result {
-            Ok(_) => Ok(()),
-            Err((error, _)) => Err(why(error)),
+        let (outcome, topic, error) = match result {
+            Ok(message) => (Ok(()), message.topic(), None),
+            Err((error, message)) => (Err(self.why(error)), message.topic(), Some(error)),
         };
+        self.learn(topic, error);
         self.links[receipt.conn.shard().at()].put_answer(Answer { receipt: *receipt, outcome });
     }
 }
 
-fn why(error: &KafkaError) -> Refused {
-    use RDKafkaErrorCode as Code;
-    let refused = match error.rdkafka_error_code() {
-        Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => Refused::TooLarge,
-        Some(Code::QueueFull) => Refused::QueueFull,
-        Some(Code::MessageTimedOut | Code::RequestTimedOut) => Refused::TimeOut,
-        Some(
-            Code::UnknownTopic
-            | Code::UnknownTopicOrPartition
-            | Code::UnknownPartition
-            | Code::InvalidTopic
-            | Code::TopicAuthorizationFailed
-            | Code::ClusterAuthorizationFailed
-            | Code::PolicyViolation
-            | Code::InvalidRecord,
-        ) => Refused::PlaceRefused,
-        _ => Refused::PlaceAway,
-    };
-    tracing::warn!(event = "upstream-refused", reason = refused.name(), problem = %error);
-    refused
+impl Clerk {
+    fn why(&self, error: &KafkaError) -> Refused {
+        use RDKafkaErrorCode as Code;
+        let refused = match error.rdkafka_error_code() {
+            Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => Refused::TooLarge,
+            Some(Code::QueueFull) => Refused::QueueFull,
+            Some(Code::MessageTimedOut | Code::RequestTimedOut) => Refused::TimeOut,
+            Some(
+                Code::UnknownTopic
+                | Code::UnknownTopicOrPartition
+                | Code::UnknownPartition
+                | Code::InvalidTopic
+                | Code::TopicAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::PolicyViolation
+                | Code::InvalidRecord,
+            ) => Refused::PlaceRefused,
+            Some(Code::Fatal | Code::PurgeQueue) if self.stats.state() == ProducerState::Refused => {
+                Refused::PlaceRefused
+            }
+            _ => Refused::PlaceAway,
+        };
+        tracing::warn!(event = "upstream-refused", reason = refused.name(), problem = %error);
+        refused
+    }
 }

@@ -1,7 +1,7 @@
 //! What is seen of the other nodes.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use halley_protocol::job::JobReject;
@@ -47,6 +47,8 @@ pub struct NodesStats {
     pub told: AtomicU64,
     /// Records that it did not.
     pub tell_failed: AtomicU64,
+    /// What the brokers have against the last record, if it was refused.
+    refusal: Mutex<Option<String>>,
     /// This node's rooms that the others are not told of.
     pub left_out: Counter,
     nodes: RwLock<Arc<[NodeView]>>,
@@ -60,6 +62,7 @@ impl Default for NodesStats {
             rejects: Default::default(),
             told: AtomicU64::new(0),
             tell_failed: AtomicU64::new(0),
+            refusal: Mutex::default(),
             left_out: Counter::default(),
             nodes: RwLock::new([].into()),
         }
@@ -70,6 +73,16 @@ impl NodesStats {
     /// The other nodes, those that are gone included, by id.
     pub fn list(&self) -> Arc<[NodeView]> {
         Arc::clone(&self.nodes.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Why the brokers refuse this node's records, if they do.
+    pub fn refusal(&self) -> Option<String> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers why they refused the last one, or that they did not.
+    pub fn set_refusal(&self, refusal: Option<String>) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
     }
 
     /// Other nodes that live.
