@@ -105,4 +105,7 @@ pub(crate) struct Push {
     /// Brokers and topic, such as 127.0.0.1:9092/goim-push-topic: no gateway is asked.
     #[arg(long, value_name = "BROKERS/TOPIC", conflicts_with = "token")]
     pub(crate) kafka: Option<String>,
+    /// Properties of the Kafka client, such as credentials: lines `name=value`, with the names of [kafka.client].
+    #[arg(long, value_name = "FILE", requires = "kafka")]
+    pub(crate) kafka_config: Option<PathBuf>,
 }

@@ -1,6 +1,8 @@
 //! `halley push`: a message from the shell, or a pipe of them, to any number of targets.
 
+use std::fs;
 use std::io::{self, BufRead as _, Read as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use base64::Engine as _;
@@ -71,7 +73,8 @@ impl Way {
         let operation = options.operation;
         if let Some(place) = &options.kafka {
             let (brokers, topic) = place.rsplit_once('/').ok_or("--kafka: write BROKERS/TOPIC")?;
-            return Ok(Self::Kafka { pusher: Pusher::new(brokers, topic)?, targets, operation });
+            let properties = options.kafka_config.as_deref().map_or(Ok(Vec::new()), properties)?;
+            return Ok(Self::Kafka { pusher: Pusher::new(brokers, topic, properties)?, targets, operation });
         }
         let stream = caller::connect(&options.api, options.ca.as_deref())?;
         let head = caller::head("/v1/push", &options.api, options.token.as_deref())?;
@@ -108,6 +111,19 @@ impl Way {
             }
         }
     }
+}
+
+/// Names and values from a file. What is wrong is said without them: they may be secrets.
+fn properties(file: &Path) -> Result<Vec<(String, String)>, String> {
+    let place = || format!("--kafka-config {}", file.display());
+    let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", place()))?;
+    let lines = text.lines().map(str::trim).enumerate();
+    let said = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    said.map(|(at, line)| {
+        let (name, value) = line.split_once('=').ok_or_else(|| format!("{}:{}: write name=value", place(), at + 1))?;
+        Ok((name.trim().to_owned(), value.trim().to_owned()))
+    })
+    .collect()
 }
 
 fn as_json(target: &Target) -> Value {

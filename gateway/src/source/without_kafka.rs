@@ -119,7 +119,7 @@ pub enum Pusher {}
 
 impl Pusher {
     /// Refuses.
-    pub fn new(_: &str, _: &str) -> Result<Self, String> {
+    pub fn new(_: &str, _: &str, _: Vec<(String, String)>) -> Result<Self, String> {
         Err("this build has no Kafka: build it with `--features kafka`".into())
     }
 

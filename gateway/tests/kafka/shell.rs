@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use crate::support::Gateway;
 use crate::world::{broker, client, gateway, topic};
 
-fn push(arguments: &[&str], input: &str) -> Output {
+pub(crate) fn push(arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_halley"));
     command.arg("push").args(arguments).env_remove("HALLEY_API").env_remove("HALLEY_TOKEN");
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -16,7 +16,7 @@ fn push(arguments: &[&str], input: &str) -> Output {
     child.wait_with_output().expect("its end")
 }
 
-fn said(output: &Output) -> (Option<i32>, String) {
+pub(crate) fn said(output: &Output) -> (Option<i32>, String) {
     let text = [&output.stdout[..], &output.stderr].concat();
     (output.status.code(), String::from_utf8_lossy(&text).trim_end().to_owned())
 }
@@ -42,6 +42,15 @@ fn a_message_or_a_pipe_of_them_is_pushed_through_the_api() {
     assert_eq!(push(&["--api", &api, "nowhere"], "").status.code(), Some(2));
     assert_eq!(push(&["--api", "http://127.0.0.1:1", "all", "--text", ""], "").status.code(), Some(2));
     assert_eq!(push(&[], "").status.code(), Some(2));
+    let file = gateway.folder().join("client.properties");
+    let path = file.to_str().expect("text");
+    for (text, wrong) in
+        [("acks=1\n", "acks is Halley's"), ("# right\n\nnonsense\n", "client.properties:3: write name=value")]
+    {
+        std::fs::write(&file, text).expect("written");
+        let (code, said) = said(&push(&["--kafka", "127.0.0.1:1/t", "--kafka-config", path, "all", "--text", ""], ""));
+        assert!(code == Some(2) && said.contains(wrong), "{code:?} {said}");
+    }
     assert!(said(&push(&["--help"], "")).1.contains("Exit codes: 0, every"), "the help says what they mean");
 }
 

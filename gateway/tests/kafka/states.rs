@@ -4,6 +4,7 @@ use std::net::TcpListener;
 
 use xtask::kafka::Broker;
 
+use crate::shell;
 use crate::world::{
     Wire, Writer, broker, client, configuration, folder, gateway, grow, jars, room_job, source, topic, unready,
     until_state,
@@ -108,4 +109,13 @@ fn credentials_that_a_reload_brings_let_a_refused_gateway_in_without_a_restart()
     let push = serde_json::json!({ "target": { "room": "r" }, "operation": 1000, "payload": { "text": "through" } });
     gateway.push(&push);
     client.expect_push(1000, "through");
+
+    // Without the gateway, with the same credentials from a file.
+    let file = gateway.folder().join("client.properties");
+    let properties = "# Halley's\nsecurity.protocol=sasl_plaintext\nsasl.mechanism = PLAIN\nsasl.username=halley\nsasl.password=right\n";
+    std::fs::write(&file, properties).expect("written");
+    let (place, file) = (format!("{address}/jobs"), file.to_str().expect("text"));
+    let output = shell::push(&["--kafka", &place, "--kafka-config", file, "room:r", "--text", "from a shell"], "");
+    assert_eq!(shell::said(&output), (Some(0), r#"{"acknowledged":1}"#.into()));
+    client.expect_push(1000, "from a shell");
 }

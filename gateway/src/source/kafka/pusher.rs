@@ -16,12 +16,14 @@ pub struct Pusher {
 }
 
 impl Pusher {
-    /// A producer that has not connected yet; `brokers` are separated by commas.
-    pub fn new(brokers: &str, topic: &str) -> Result<Self, String> {
+    /// A producer that has not connected yet; `brokers` are separated by commas, `properties` are those of librdkafka.
+    pub fn new(brokers: &str, topic: &str, properties: Vec<(String, String)>) -> Result<Self, String> {
         let brokers = brokers.split(',').map(Into::into).collect();
         let mut settings = config::Kafka { brokers, topic: topic.into(), ..config::Kafka::default() };
         // Many at a time are meant to go together.
         settings.client.insert("linger.ms".into(), 1.into());
+        settings.client.extend(properties.into_iter().map(|(name, value)| (name, value.into())));
+        super::client::check(&settings)?;
         let deliveries = Deliveries::new().map_err(|error| error.to_string())?;
         let producer = Producer::new(&settings, Arc::new(deliveries), Arc::default());
         Ok(Self { producer: producer.map_err(|error| error.to_string())?, settings })
