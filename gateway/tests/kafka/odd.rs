@@ -62,6 +62,26 @@ fn a_partition_without_a_leader_keeps_no_other_from_being_read() {
 }
 
 #[test]
+fn what_a_call_was_told_is_written_is_read_however_early_it_came() {
+    let mock = MockCluster::new(1).expect("a cluster");
+    mock.create_topic("jobs", 1, 1).expect("a topic");
+    mock.broker_round_trip_time(1, Duration::from_millis(150)).expect("a slow broker");
+    let gateway = unready(&mock.bootstrap_servers(), "jobs", "");
+    let mut client = client(&gateway, "k", "r");
+    let push = r#"{"target": {"room": "r"}, "operation": 1000, "payload": {"text": "early"}}"#;
+    let (mut written, mut refused) = (0, 0);
+    until("a call is taken", || {
+        let answer = gateway.call("POST", "/v1/push", "Content-Type: application/json\r\n", push);
+        written += u64::from(answer.status == 200);
+        refused += u64::from(answer.status == 503 && answer.body.contains("does not know yet where it begins"));
+        written > 3
+    });
+    assert!(refused > 0, "it took a while until the brokers had answered");
+    (0..written).for_each(|_| client.expect_push(1000, "early"));
+    assert_eq!(source(&gateway)["dispatched"], written);
+}
+
+#[test]
 fn who_may_not_read_is_told_so_and_reads_when_it_may() {
     let mock = MockCluster::new(1).expect("a cluster");
     mock.create_topic("jobs", 1, 1).expect("a topic");

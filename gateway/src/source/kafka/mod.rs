@@ -44,7 +44,7 @@ use rdkafka::error::KafkaError;
 use super::cpus::leave;
 use super::nodes::NodeCommand;
 use super::stats::KafkaStats;
-use crate::config;
+use crate::config::{self, Start};
 use crate::directory::Directory;
 use crate::dispatch::Dispatch;
 use crate::link::ShardLink;
@@ -65,6 +65,10 @@ use watch::Watch;
 /// How long the end of the process waits for what is being produced.
 const FLUSH: Duration = Duration::from_secs(1);
 
+/// What a job is answered that comes before reading has begun.
+const NOT_BEGUN: ProduceError =
+    ProduceError::Refused("this node does not know yet where it begins to read, since no broker has told it");
+
 type Consumer = BaseConsumer<Ear>;
 
 /// Checks what can be known without a broker. The error is the key and a sentence.
@@ -84,6 +88,8 @@ struct Shared {
     links: Arc<[Arc<ShardLink>]>,
     /// No more jobs are to be dispatched.
     stop: AtomicBool,
+    /// It is known where reading begins: what is written from now on is read.
+    begun: AtomicBool,
     /// From the watch to the consumer: read this partition from this offset.
     starts: Mutex<Vec<(i32, i64)>>,
     /// From the consumer to the watch: why nothing comes from a partition.
@@ -167,6 +173,8 @@ impl Kafka {
             stats: Arc::default(),
             links,
             stop: AtomicBool::new(false),
+            // Only the end of a topic moves on while it is asked for.
+            begun: AtomicBool::new(found.is_some() || settings.start != Start::Latest),
             starts: Mutex::default(),
             problems: Mutex::default(),
             file,
@@ -287,7 +295,9 @@ impl Kafka {
         job: &Job<'_>,
         id: Option<&str>,
     ) -> impl Future<Output = Result<(i32, i64), ProduceError>> + Send + use<> {
-        let sent = self.producer.send(job, id);
+        // Before that it might lie before the place where this node begins to read.
+        let begun = self.shared.begun.load(Ordering::Acquire);
+        let sent = if begun { self.producer.send(job, id) } else { Err(NOT_BEGUN) };
         if sent.is_err() {
             self.shared.stats.produce_failed.fetch_add(1, Ordering::Relaxed);
         }

@@ -114,9 +114,14 @@ impl Watch {
     /// One round of questions.
     fn ask(&mut self) {
         let (state, detail) = match self.partitions() {
-            Ok(Some(partitions)) => self.look_at(&partitions),
+            Ok(Some(partitions)) => {
+                let standing = self.look_at(&partitions);
+                self.shared.begun.fetch_or(!self.started.is_empty(), Ordering::AcqRel);
+                standing
+            }
             Ok(None) => {
                 self.first.get_or_insert(0);
+                self.shared.begun.store(true, Ordering::Release);
                 self.went.extend(&self.started);
                 (State::TopicMissing, format!("the brokers know no topic {}: create it", self.shared.settings.topic))
             }
