@@ -154,9 +154,9 @@ pub struct KafkaStats {
     pub producer: Arc<ProducerStats>,
     /// That of clients' messages, where there is one.
     pub upstream: OnceLock<Arc<ProducerStats>>,
-    /// Jobs of the API that Kafka acknowledged.
+    /// Jobs of the API whose callers were told that Kafka has them.
     pub produced: AtomicU64,
-    /// Jobs of the API that it did not.
+    /// Jobs of the API whose callers were not.
     pub produce_failed: AtomicU64,
     /// Records that the dead-letter topic has.
     pub dead_letters: AtomicU64,

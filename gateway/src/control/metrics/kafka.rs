@@ -105,7 +105,7 @@ pub(super) const FAMILIES: &[Family] = &[
         name: "halley_kafka_produced",
         kind: Kind::Counter,
         labels: &["result"],
-        help: "Jobs of the API by what Kafka said: acknowledged, failed",
+        help: "Jobs of the API by what their callers were told: acknowledged, failed",
         read: Read::Many(|scrape, samples| {
             with(scrape, |stats| acknowledged(samples, &stats.produced, &stats.produce_failed));
         }),

@@ -59,7 +59,7 @@ use consume::Consume;
 use credentials::{Credentials, Renewed};
 use nodes::{Neighbours, NodesThread};
 use position::{PositionFile, Positions};
-use produce::{Deliveries, Outcome, Producer, in_time};
+use produce::{Deliveries, Outcome, Producer, Told, in_time};
 use watch::Watch;
 
 /// How long the end of the process waits for what is being produced.
@@ -298,10 +298,13 @@ impl Kafka {
         // Before that it might lie before the place where this node begins to read.
         let begun = self.shared.begun.load(Ordering::Acquire);
         let sent = if begun { self.producer.send(job, id) } else { Err(NOT_BEGUN) };
-        if sent.is_err() {
-            self.shared.stats.produce_failed.fetch_add(1, Ordering::Relaxed);
+        let mut told = Told { stats: Arc::clone(&self.shared.stats), is_acknowledged: false };
+        let answered = self.answered(sent);
+        async move {
+            let outcome = answered.await;
+            told.is_acknowledged = outcome.is_ok();
+            outcome
         }
-        self.answered(sent)
     }
 
     /// What a call is answered, in its time.

@@ -149,10 +149,10 @@ impl ProducerContext for Clerk {
             Err((error, message)) => (Err(why(error, is_unwritten(message))), message.topic(), Some(error)),
         };
         match (&*waits, error) {
-            (Waits::Call(_) | Waits::Count, _) => {
-                let stats = &self.stats;
-                let counter = if error.is_none() { &stats.produced } else { &stats.produce_failed };
-                counter.fetch_add(1, Ordering::Relaxed);
+            // By what it is told in time.
+            (Waits::Call(_), _) => self.learn(topic, error),
+            (Waits::Count, _) => {
+                drop(Told { stats: Arc::clone(&self.stats), is_acknowledged: error.is_none() });
                 self.learn(topic, error);
             }
             (Waits::Nodes(_), _) => self.told(error.map(|error| (error, error.rdkafka_error_code()))),
@@ -188,6 +188,19 @@ fn refusal(code: RDKafkaErrorCode) -> Option<ProduceError> {
         Code::Fatal | Code::PurgeQueue => return Some(FAILED),
         _ => return None,
     }))
+}
+
+/// What the caller of a job is told, counted when that is over: a call that has gone was told nothing.
+pub(super) struct Told {
+    pub(super) stats: Arc<KafkaStats>,
+    pub(super) is_acknowledged: bool,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let Self { stats, is_acknowledged } = self;
+        if *is_acknowledged { &stats.produced } else { &stats.produce_failed }.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// The outcome, once it is known or its time is over: the library itself looks at the time once a second. Must be
