@@ -298,9 +298,11 @@ impl Kafka {
         // Before that it might lie before the place where this node begins to read.
         let begun = self.shared.begun.load(Ordering::Acquire);
         let sent = if begun { self.producer.send(job, id) } else { Err(NOT_BEGUN) };
-        let mut told = Told { stats: Arc::clone(&self.shared.stats), is_acknowledged: false };
+        let told = Told { stats: Arc::clone(&self.shared.stats), is_acknowledged: false };
         let answered = self.answered(sent);
         async move {
+            // All of it, or it would end with this function.
+            let mut told = told;
             let outcome = answered.await;
             told.is_acknowledged = outcome.is_ok();
             outcome
