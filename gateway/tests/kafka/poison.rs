@@ -144,7 +144,9 @@ fn ten_thousand_bad_records_stop_no_good_one_and_are_counted_told_and_buried() {
         written.put_poison(&writer, &large_kinds[n % large_kinds.len()]);
     }
     writer.flush();
-    let lines = format!("start = \"earliest\"\ndead_letter_topic = \"{letters}\"\n");
+    // All of the large ones may be on their way at once.
+    let room = "[kafka.client]\n\"queue.buffering.max.kbytes\" = 262144\n";
+    let lines = format!("start = \"earliest\"\ndead_letter_topic = \"{letters}\"\n{room}");
     let gateway = gateway(broker, &topic, &lines);
     until(&format!("the first are buried: {}", source(&gateway)), || {
         buried(&source(&gateway)).iter().sum::<u64>() == LARGE_AT_START as u64
