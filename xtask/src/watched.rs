@@ -33,16 +33,7 @@ const PURE: [&str; 18] = [
 pub(crate) fn asan(root: &Path, filters: &[&str]) -> bool {
     let Some(mut command) = nightly(root, "asan") else { return false };
     // Sanitizers want a target named, so that build scripts are built without them.
-    command.args([
-        "test",
-        "--locked",
-        "--package",
-        "gateway",
-        "--package",
-        "halley-ring",
-        "--no-default-features",
-        "--no-fail-fast",
-    ]);
+    command.args(["test", "--locked", "--package", "gateway", "--package", "halley-ring", "--no-fail-fast"]);
     command.args(["--target", &format!("{}-unknown-linux-gnu", env::consts::ARCH), "--lib", "--tests", "--"]);
     command.args(filters);
     command.env("RUSTFLAGS", "-Zsanitizer=address --cfg system_allocator");
