@@ -8,8 +8,8 @@ use std::ffi::{CStr, c_char, c_void};
 use std::ptr;
 
 use rdkafka::bindings::{
-    rd_kafka_get_watermark_offsets, rd_kafka_header_get_all, rd_kafka_headers_t, rd_kafka_message_headers,
-    rd_kafka_message_status, rd_kafka_msg_status_t,
+    rd_kafka_get_watermark_offsets, rd_kafka_header_cnt, rd_kafka_header_get_all, rd_kafka_headers_t,
+    rd_kafka_message_headers, rd_kafka_message_status, rd_kafka_msg_status_t,
 };
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::message::BorrowedMessage;
@@ -18,18 +18,23 @@ use rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
 /// A record's headers: those whose names are UTF-8, which Halley's are.
 pub(super) fn headers<'m>(message: &'m BorrowedMessage<'_>) -> impl Iterator<Item = (&'m str, Option<&'m [u8]>)> {
     let mut all: *mut rd_kafka_headers_t = ptr::null_mut();
-    // SAFETY: the message is whole for as long as it is borrowed, and is read by this thread alone, since it is not `Sync`.
-    let found = unsafe { rd_kafka_message_headers(message.ptr(), &raw mut all) } == RD_KAFKA_RESP_ERR_NO_ERROR;
-    (0..).take_while(move |_| found).map_while(move |at| header(message, all, at)).flatten()
+    // SAFETY: the message is whole for as long as it is borrowed, and is read by this thread alone, since it is not `Sync`;
+    // the headers are counted only if it has some.
+    let count = unsafe {
+        match rd_kafka_message_headers(message.ptr(), &raw mut all) {
+            RD_KAFKA_RESP_ERR_NO_ERROR => rd_kafka_header_cnt(all),
+            _ => 0,
+        }
+    };
+    (0..count).filter_map(move |at| header(message, all, at))
 }
 
-/// The header at this place: `None` behind the last, `Some(None)` if its name is not UTF-8.
-#[expect(clippy::type_complexity, reason = "a header, where there is one and it has a name")]
+/// The header at this place of a message's, unless its name is not UTF-8.
 fn header<'m>(
     _: &'m BorrowedMessage<'_>,
     all: *const rd_kafka_headers_t,
     at: usize,
-) -> Option<Option<(&'m str, Option<&'m [u8]>)>> {
+) -> Option<(&'m str, Option<&'m [u8]>)> {
     let (mut name, mut value, mut bytes): (*const c_char, *const c_void, usize) = (ptr::null(), ptr::null(), 0);
     // SAFETY: the headers are the message's, which is borrowed; the three places are written before they are read, if at all.
     let error = unsafe { rd_kafka_header_get_all(all, at, &raw mut name, &raw mut value, &raw mut bytes) };
@@ -41,7 +46,7 @@ fn header<'m>(
         let value = (!value.is_null()).then(|| std::slice::from_raw_parts(value.cast::<u8>(), bytes));
         (CStr::from_ptr(name), value)
     };
-    Some(name.to_str().ok().map(|name| (name, value)))
+    name.to_str().ok().map(|name| (name, value))
 }
 
 /// The offset after the last record of a partition, as the last answer of the brokers to whoever reads it said.
