@@ -19,6 +19,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::client::Ear;
 use super::due::Due;
 use super::produce::Producer;
+use super::seldom::Seldom;
 use super::{Consumer, Shared, native};
 use crate::dispatch::{Dispatch, DispatchError, Target};
 use crate::limits;
@@ -36,7 +37,7 @@ const RETRY: Duration = Duration::from_millis(1);
 /// Longest sleep without work; a record wakes the thread.
 const SLEEP: Duration = Duration::from_millis(100);
 
-/// Time between two lines of the log about rejected records, and between two attempts to read a partition.
+/// Time between two attempts to read a partition.
 pub(super) const REPEAT: Duration = Duration::from_secs(1);
 
 /// The state of the thread.
@@ -107,9 +108,8 @@ impl Consume {
             format,
             ids,
             begun,
-            untold: 0,
-            told: None,
-            told_error: None,
+            rejected: Seldom::default(),
+            broken: Seldom::default(),
         };
         // A topic with a NUL byte has no records.
         let topic = CString::new(shared.settings.topic.as_str()).unwrap_or_default();
@@ -281,11 +281,9 @@ struct Desk {
     /// Ids of the last jobs that were dispatched.
     ids: Remembered<()>,
     begun: Instant,
-    /// Rejects that the log has not told of.
-    untold: u64,
-    told: Option<Instant>,
-    /// When it was told of an error of a partition.
-    told_error: Option<Instant>,
+    /// Lines of the log about records that are no jobs, and about partitions that are read anew.
+    rejected: Seldom,
+    broken: Seldom,
 }
 
 impl Desk {
@@ -323,11 +321,9 @@ impl Desk {
     fn pass(&mut self, partition: i32, offsets: Range<i64>, error: &KafkaError) {
         let missed = u64::try_from(offsets.end - offsets.start).unwrap_or(0);
         self.shared.stats.missed.fetch_add(missed, Ordering::Relaxed);
-        let now = Instant::now();
-        if self.told_error.is_some_and(|told| now.duration_since(told) < REPEAT) {
+        if self.broken.count(Instant::now()).is_none() {
             return;
         }
-        self.told_error = Some(now);
         let (topic, offset) = (&self.shared.settings.topic, offsets.start);
         tracing::error!(event = "kafka", topic, partition, offset, missed, %error, "a partition is read anew");
     }
@@ -335,19 +331,14 @@ impl Desk {
     fn reject(&mut self, message: &BorrowedMessage<'_>, reject: JobReject) {
         self.shared.stats.rejects[reject.at()].add(1);
         self.producer.bury(message, reject.name());
-        self.untold += 1;
-        let now = Instant::now();
-        if self.told.is_some_and(|told| now.duration_since(told) < REPEAT) {
-            return;
-        }
-        self.told = Some(now);
+        let Some(records) = self.rejected.count(Instant::now()) else { return };
         tracing::warn!(
             event = "kafka-reject",
             reason = reject.name(),
             topic = message.topic(),
             partition = message.partition(),
             offset = message.offset(),
-            records = std::mem::take(&mut self.untold),
+            records,
             "a record is no job and was skipped",
         );
     }
